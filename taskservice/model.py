@@ -1,0 +1,263 @@
+"""The words of the service: priority, status, submission, task type, and what a handler may ask of the world.
+
+Standard library only; every room may import this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, BinaryIO, Protocol
+
+
+class Priority(StrEnum):
+    """Reserved capacity: each priority has its own exchange, queue and workers."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+    @property
+    def queue(self) -> str:
+        """The name of the exchange and of the queue that carry this priority."""
+        return f"{self.value}_priority"
+
+
+class Status(StrEnum):
+    """Where a task is. Never moves backwards except running -> retrying -> running."""
+
+    SCHEDULED = "scheduled"  # accepted, held by the broker until due_at
+    QUEUED = "queued"  # accepted, in its priority queue, no worker has started it
+    RUNNING = "running"  # a worker is executing an attempt
+    RETRYING = "retrying"  # an attempt failed, the next is held by the broker until due_at
+    SUCCEEDED = "succeeded"  # final; a result is there
+    FAILED = "failed"  # final; an error is there
+
+    @property
+    def is_final(self) -> bool:
+        return self in (Status.SUCCEEDED, Status.FAILED)
+
+    @property
+    def state(self) -> str:
+        """Celery's own word for it, as Flower and AsyncResult say it."""
+        return _CELERY_STATE[self]
+
+
+_CELERY_STATE = {
+    Status.SCHEDULED: "PENDING",
+    Status.QUEUED: "PENDING",
+    Status.RUNNING: "STARTED",
+    Status.RETRYING: "RETRY",
+    Status.SUCCEEDED: "SUCCESS",
+    Status.FAILED: "FAILURE",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What a client asked for, already valid. Nothing after this checks it again."""
+
+    task_id: str
+    task_type: str
+    priority: Priority
+    parameters: Mapping[str, Any]  # as validated by the type's model, JSON values only
+    created_at: datetime  # UTC
+    due_at: datetime  # UTC; not before created_at
+    max_attempts: int  # the first one and its retries
+
+    @property
+    def delay_s(self) -> float:
+        return (self.due_at - self.created_at).total_seconds()
+
+    @property
+    def initial_status(self) -> Status:
+        return Status.SCHEDULED if self.due_at > self.created_at else Status.QUEUED
+
+    def to_message(self) -> dict[str, Any]:
+        """Everything a worker needs to create the record by itself, as JSON values."""
+        return {
+            "task_id": self.task_id,
+            "task_type": self.task_type,
+            "priority": self.priority.value,
+            "parameters": dict(self.parameters),
+            "created_at_ms": to_ms(self.created_at),
+            "due_at_ms": to_ms(self.due_at),
+            "max_attempts": self.max_attempts,
+        }
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> Submission:
+        return cls(
+            task_id=message["task_id"],
+            task_type=message["task_type"],
+            priority=Priority(message["priority"]),
+            parameters=message["parameters"],
+            created_at=from_ms(message["created_at_ms"]),
+            due_at=from_ms(message["due_at_ms"]),
+            max_attempts=message["max_attempts"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """Why a task or one attempt failed. `retryable`: the service itself would try again."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One execution: which, where, from when to when, and how it failed if it did."""
+
+    number: int
+    worker: str
+    started_at: datetime
+    finished_at: datetime | None = None
+    error: ErrorInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a running task is: current of total, in units the message names."""
+
+    current: int
+    total: int
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What we keep of a task, as it was at one moment."""
+
+    submission: Submission
+    status: Status
+    due_at: datetime  # of the next attempt while scheduled or retrying
+    attempts: tuple[Attempt, ...] = ()
+    progress: Progress | None = None
+    result: Any = None  # JSON value; only when succeeded
+    error: ErrorInfo | None = None  # the last failure while retrying, the final one when failed
+    finished_at: datetime | None = None
+
+    @property
+    def attempt(self) -> int:
+        """The number of the latest attempt; 0 before the first."""
+        return self.attempts[-1].number if self.attempts else 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """An uploaded or produced file."""
+
+    filename: str
+    size_bytes: int
+    sha256: str
+    mime_type: str
+
+
+class FileStore(Protocol):
+    """Uploaded and produced files, by name (one path segment)."""
+
+    def open(self, filename: str) -> BinaryIO:
+        """Seekable, positioned at the start. Raises StoredFileNotFound, InvalidFileName."""
+
+    def size_bytes(self, filename: str) -> int:
+        """Raises StoredFileNotFound, InvalidFileName."""
+
+    def local_copy(self, filename: str) -> AbstractContextManager[str]:
+        """A path on this machine's disk, for libraries that insist on one; gone afterwards if it was a copy."""
+
+    def save(self, filename: str, content: BinaryIO) -> StoredFile:
+        """Write whole or not at all; replaces a file of that name. Raises UploadTooLarge, InvalidFileName."""
+
+    def stat(self, filename: str) -> StoredFile:
+        """Reads the file once for its checksum. Raises StoredFileNotFound, InvalidFileName."""
+
+    def list(self) -> Iterator[StoredFile]:
+        """All files, by name."""
+
+    def delete(self, filename: str) -> None:
+        """Raises StoredFileNotFound, InvalidFileName."""
+
+
+@dataclass(frozen=True, slots=True)
+class MailServer:
+    """Where e-mail goes."""
+
+    host: str
+    port: int
+    sender: str  # From, and the envelope's sender
+    security: str = "none"  # none, starttls or tls
+    username: str | None = None
+    password: str | None = None
+    timeout_s: float = 20.0
+
+
+class TaskContext(Protocol):
+    """What a handler may ask of the world; the worker provides it, a test can too."""
+
+    @property
+    def task_id(self) -> str: ...
+
+    @property
+    def attempt(self) -> int: ...
+
+    @property
+    def files(self) -> FileStore: ...
+
+    @property
+    def mail_server(self) -> MailServer: ...
+
+    def progress(self, current: int, total: int, message: str = "") -> None:
+        """Tell the reader how far it is. Cheap to call often: it is thinned out to a few a second."""
+
+    def sent_mark(self, key: str) -> Any | None:
+        """What `set_sent_mark` stored under this key for this task by an earlier attempt, or None."""
+
+    def set_sent_mark(self, key: str, value: Any) -> None:
+        """Remember, across attempts, that an effect has happened; `value` is JSON."""
+
+
+class ParametersModel(Protocol):
+    """The part of a pydantic model that the service uses of a type's parameters."""
+
+    @classmethod
+    def model_validate(cls, obj: Any) -> Any: ...
+
+    @classmethod
+    def model_json_schema(cls) -> dict[str, Any]: ...
+
+    def model_dump(self, *, mode: str, exclude_unset: bool) -> dict[str, Any]: ...
+
+
+Handler = Callable[[Any, TaskContext], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskType:
+    """A kind of work: its parameters, its function and its limits."""
+
+    name: str
+    description: str
+    parameters_model: type[ParametersModel]
+    handler: Handler
+    max_retries: int
+    time_limit_s: int
+    example: Mapping[str, Any]  # parameters that work as they stand
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def to_ms(instant: datetime) -> int:
+    """Milliseconds since the epoch, the form instants have in messages and in Redis."""
+    return round(instant.timestamp() * 1000)
+
+
+def from_ms(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

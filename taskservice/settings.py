@@ -1,0 +1,167 @@
+"""The only reader of the environment: strict, once, and every complaint names the variable.
+
+Must not import anything that connects to anything.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote, urlsplit
+
+from taskservice.errors import ConfigurationError
+from taskservice.model import MailServer
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything two deployments may differ in. `.env.example` describes each variable."""
+
+    broker_url: str
+    result_backend: str
+    bind_address: str
+    debug: bool
+    initial_retry_delay_s: int
+    max_retry_delay_s: int
+    soft_shutdown_timeout_s: int
+    result_retention_s: int
+    task_type_modules: tuple[str, ...]
+    files_url: str
+    max_upload_bytes: int
+    mail_server: MailServer
+    log_level: str
+
+    @property
+    def uses_embedded_broker(self) -> bool:
+        """True when the broker is Redis-compatible: weaker promises, see DOC/operations.md."""
+        return self.broker_url.startswith("redis")
+
+    @property
+    def binds_loopback_only(self) -> bool:
+        return self.bind_address == "localhost" or ipaddress.ip_address(self.bind_address).is_loopback
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the environment (`os.environ` unless given). Raises ConfigurationError for the first value that is wrong."""
+    read = _Reader(os.environ if environ is None else environ)
+    return Settings(
+        broker_url=_broker_url(read),
+        result_backend=_result_backend(read),
+        bind_address=_bind_address(read),
+        debug=read.flag("FLASK_DEBUG", default=False),
+        initial_retry_delay_s=read.integer("INITIAL_RETRY_DELAY", default=1, low=1, high=3600),
+        max_retry_delay_s=read.integer("MAX_RETRY_DELAY", default=60, low=1, high=86_400),
+        soft_shutdown_timeout_s=read.integer("SOFT_SHUTDOWN_TIMEOUT", default=20, low=1, high=3600),
+        result_retention_s=read.integer("RESULT_RETENTION", default=7 * 86_400, low=60, high=366 * 86_400),
+        task_type_modules=tuple(name.strip() for name in read.text("TASK_TYPE_MODULES").split(",") if name.strip()),
+        files_url=read.text("FILES_URL") or str(Path(tempfile.gettempdir()) / "taskservice-files"),
+        max_upload_bytes=read.integer("MAX_UPLOAD_BYTES", default=50 * 2**20, low=1, high=5 * 2**30),
+        mail_server=_mail_server(read),
+        log_level=read.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO"),
+    )
+
+
+class _Reader:
+    """Typed look-ups in an environment. An empty value counts as unset; NAME_FILE names a file holding NAME."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def text(self, name: str, default: str = "") -> str:
+        return self._environ.get(name, "").strip() or default
+
+    def secret(self, name: str) -> str:
+        path = self.text(f"{name}_FILE")
+        if not path:
+            return self.text(name)
+        try:
+            return Path(path).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ConfigurationError(f"{name}_FILE={path!r}: cannot be read ({error.strerror})") from error
+
+    def integer(self, name: str, *, default: int, low: int, high: int) -> int:
+        text = self.text(name, str(default))
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise ConfigurationError(f"{name}={text!r}: expected a whole number from {low} to {high}")
+        return value
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        text = self.text(name, "1" if default else "0").lower()
+        if text not in _FLAGS:
+            raise ConfigurationError(f"{name}={text!r}: expected one of {', '.join(_FLAGS)}")
+        return _FLAGS[text]
+
+    def choice(self, name: str, choices: tuple[str, ...], *, default: str) -> str:
+        text = self.text(name, default)
+        if text not in choices:
+            raise ConfigurationError(f"{name}={text!r}: expected one of {', '.join(choices)}")
+        return text
+
+    def url(self, name: str, schemes: tuple[str, ...], build: Callable[[], str]) -> str:
+        """The variable itself, or what `build` makes of its parts."""
+        text = self.secret(name) or build()
+        try:
+            parts = urlsplit(text)
+            usable = parts.scheme in schemes and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            usable = False
+        if not usable:  # the value may hold a password, so it is not repeated
+            raise ConfigurationError(f"{name}: expected a URL such as {schemes[0]}://user:password@host:port/path")
+        return text
+
+
+_FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+def _broker_url(read: _Reader) -> str:
+    def from_parts() -> str:
+        user = quote(read.text("RABBITMQ_USER", "guest"), safe="")
+        password = quote(read.secret("RABBITMQ_PASSWORD") or "guest", safe="")
+        port = read.integer("RABBITMQ_PORT", default=5672, low=1, high=65_535)
+        return f"amqp://{user}:{password}@{read.text('RABBITMQ_HOST', 'localhost')}:{port}//"
+
+    return read.url("CELERY_BROKER_URL", ("amqp", "amqps", "redis", "rediss"), from_parts)
+
+
+def _result_backend(read: _Reader) -> str:
+    def from_parts() -> str:
+        port = read.integer("REDIS_PORT", default=6379, low=1, high=65_535)
+        password = read.secret("REDIS_PASSWORD")
+        login = f":{quote(password, safe='')}@" if password else ""
+        return f"redis://{login}{read.text('REDIS_HOST', 'localhost')}:{port}/0"
+
+    return read.url("CELERY_RESULT_BACKEND", ("redis", "rediss"), from_parts)
+
+
+def _bind_address(read: _Reader) -> str:
+    text = read.text("BIND_ADDRESS", "127.0.0.1")
+    if text != "localhost":
+        try:
+            ipaddress.ip_address(text)
+        except ValueError as error:
+            raise ConfigurationError(f"BIND_ADDRESS={text!r}: expected an IP address such as 127.0.0.1") from error
+    return text
+
+
+def _mail_server(read: _Reader) -> MailServer:
+    security = read.choice("SMTP_SECURITY", ("none", "starttls", "tls"), default="none")
+    return MailServer(
+        host=read.text("SMTP_HOST", "localhost"),
+        port=read.integer("SMTP_PORT", default=1025, low=1, high=65_535),
+        sender=read.text("SMTP_FROM", "tasks@localhost"),
+        security=security,
+        username=read.text("SMTP_USER") or None,
+        password=read.secret("SMTP_PASSWORD") or None,
+        timeout_s=read.integer("SMTP_TIMEOUT", default=20, low=1, high=600),
+    )
