@@ -1,0 +1,147 @@
+"""Topology and Celery settings: exchanges, queues, acknowledgement, retries. Web, workers and Flower read the same.
+
+Must not know the HTTP side nor what a task does.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from celery import Celery
+from kombu import Connection, Exchange, Queue
+from kombu.transport.native_delayed_delivery import (
+    bind_queue_to_native_delayed_delivery_exchange,
+    declare_native_delayed_delivery_exchanges_and_queues,
+)
+
+from taskservice.model import Priority
+from taskservice.settings import Settings
+
+Role = Literal["web", "worker"]
+
+DELIVERY_LIMIT = 50  # the broker's backstop; the record counts lost deliveries long before
+VISIBILITY_TIMEOUT_S = 86_400  # embedded broker only: longer than any delay and run together
+DEAD_LETTER_INTAKE = "dead_letter_intake"
+DEAD_LETTER = "dead_letter"
+
+# A dead letter is moved at least once; that needs reject-publish, which without a max-length never rejects anything.
+WORK_QUEUE_ARGUMENTS = {
+    "x-queue-type": "quorum",
+    "x-delivery-limit": DELIVERY_LIMIT,
+    "x-dead-letter-exchange": DEAD_LETTER_INTAKE,
+    "x-dead-letter-strategy": "at-least-once",
+    "x-overflow": "reject-publish",
+}
+
+
+def _work_queue(priority: Priority) -> Queue:
+    """Topic, not direct: Celery's delayed delivery passes direct exchanges by."""
+    exchange = Exchange(priority.queue, type="topic", durable=True)
+    return Queue(priority.queue, exchange, routing_key=priority.value, queue_arguments=WORK_QUEUE_ARGUMENTS)
+
+
+def _dead_letter_queue(name: str) -> Queue:
+    exchange = Exchange(name, type="topic", durable=True)
+    return Queue(name, exchange, routing_key="#", queue_arguments={"x-queue-type": "quorum"})
+
+
+WORK_QUEUES = tuple(_work_queue(priority) for priority in Priority)
+DEAD_LETTER_QUEUES = (_dead_letter_queue(DEAD_LETTER_INTAKE), _dead_letter_queue(DEAD_LETTER))
+
+
+def make_celery(settings: Settings, *, role: Role) -> Celery:
+    """The Celery application for one role. Opens no connection.
+
+    Workers wait for the store for ever and acknowledge late; the web fails fast.
+    """
+    app = Celery("tasks", set_as_current=role == "worker")
+    # Not the setting `result_backend`: Celery lets the variable CELERY_RESULT_BACKEND override that one.
+    app.backend_cls = f"taskservice.worker.backend:RecordBackend+{settings.result_backend}"
+    app.conf.update(_common(settings))
+    app.conf.update(_worker(settings) if role == "worker" else _web())
+    app.conf.broker_transport_options = _transport_options(settings, role)
+    return app
+
+
+def declare_topology(connection: Connection) -> None:
+    """Declare every exchange, queue and binding, the delayed ones too. Idempotent.
+
+    Raises amqp.PreconditionFailed when the broker has a queue of that name with other arguments.
+    """
+    is_amqp = connection.transport.driver_type == "amqp"
+    queues = WORK_QUEUES + (DEAD_LETTER_QUEUES if is_amqp else ())
+    if is_amqp:
+        declare_native_delayed_delivery_exchanges_and_queues(connection, "quorum")
+    with connection.channel() as channel:
+        for queue in queues:
+            queue(channel).declare()
+    if is_amqp:
+        for queue in WORK_QUEUES:
+            bind_queue_to_native_delayed_delivery_exchange(connection, queue)
+
+
+def broker_delay_s(delay_s: float) -> int:
+    """Whole seconds for the broker, rounded up: it refuses fractions under one, and nothing may start early."""
+    return math.ceil(delay_s) if delay_s > 0 else 0
+
+
+def _common(settings: Settings) -> dict[str, Any]:
+    return {
+        "broker_url": settings.broker_url,
+        "result_expires": settings.result_retention_s,
+        "task_queues": WORK_QUEUES,
+        "task_default_queue": Priority.NORMAL.queue,
+        "task_default_exchange": Priority.NORMAL.queue,
+        "task_default_exchange_type": "topic",
+        "task_default_routing_key": Priority.NORMAL.value,
+        "task_default_queue_type": "quorum",
+        "task_create_missing_queues": False,
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        "enable_utc": True,
+        "timezone": "UTC",
+        "task_send_sent_event": False,  # a second publish without a confirm's time-out
+        "broker_connection_timeout": 4,
+        "broker_heartbeat": 20,
+    }
+
+
+def _worker(settings: Settings) -> dict[str, Any]:
+    return {
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_acks_on_failure_or_timeout": True,
+        "task_track_started": False,  # the claim does it, in the same round trip
+        "task_store_errors_even_if_ignored": True,
+        "worker_prefetch_multiplier": 1,
+        "worker_cancel_long_running_tasks_on_connection_loss": True,
+        "worker_send_task_events": True,
+        "worker_hijack_root_logger": False,
+        "worker_soft_shutdown_timeout": settings.soft_shutdown_timeout_s,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,
+        "result_backend_always_retry": True,
+        "result_backend_max_sleep_between_retries_ms": 2000,
+        "redis_socket_timeout": 10,
+        "redis_socket_connect_timeout": 5,
+    }
+
+
+def _web() -> dict[str, Any]:
+    return {
+        "result_backend_always_retry": False,
+        "redis_socket_timeout": 2,
+        "redis_socket_connect_timeout": 1,
+        "broker_connection_timeout": 2,
+    }
+
+
+def _transport_options(settings: Settings, role: Role) -> dict[str, Any]:
+    if settings.uses_embedded_broker:
+        return {"visibility_timeout": VISIBILITY_TIMEOUT_S, "unacked_restore_interval": 2}
+    if role == "worker":
+        return {"confirm_publish": True}
+    return {"read_timeout": 3, "write_timeout": 3}  # the publisher counts confirms itself

@@ -1,0 +1,283 @@
+"""Where uploaded and produced files live (one flat directory, on a disk or behind fsspec) and which names are safe.
+
+Must not know HTTP, Celery, Redis or what a task does with a file.
+"""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import hashlib
+import mimetypes
+import os
+import re
+import stat as stat_module
+import tempfile
+import unicodedata
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+
+import filetype
+import fsspec
+from fsspec.core import split_protocol, url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from taskservice.errors import ConfigurationError, InvalidFileName, StoredFileNotFound, UploadTooLarge
+from taskservice.model import StoredFile
+
+MAX_NAME_BYTES = 200
+CHUNK_BYTES = 2**20
+SNIFF_BYTES = 8192
+UPLOAD_PREFIX = ".upload-"  # starts with a dot, so no client can address an unfinished upload
+
+_FORBIDDEN_CATEGORIES = ("Cc", "Zl", "Zp")
+_DRIVE = re.compile(r"^[A-Za-z]:")
+_RESERVED = re.compile(r"^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
+_TEXT_TYPES = (
+    "application/json",
+    "application/xml",
+    "application/x-ndjson",
+    "application/javascript",
+    "application/x-sh",
+)
+_UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_MAX_REMEMBERED = 10_000
+
+_types_by_name = mimetypes.MimeTypes()  # Python's own table, not the machine's, so every machine answers the same
+for _suffix, _type in (
+    (".parquet", "application/vnd.apache.parquet"),
+    (".ndjson", "application/x-ndjson"),
+    (".jsonl", "application/x-ndjson"),
+    (".md", "text/markdown"),
+    (".webp", "image/webp"),
+    (".yaml", "application/yaml"),
+    (".yml", "application/yaml"),
+    (".log", "text/plain"),
+):
+    _types_by_name.add_type(_type, _suffix)
+
+
+def check_filename(name: str, pointer: str = "/filename") -> str:
+    """The name in NFC if it is one safe path segment on every platform. Raises InvalidFileName, at `pointer`."""
+    name = unicodedata.normalize("NFC", name)
+    complaint = _complaint(name)
+    if complaint:
+        raise InvalidFileName(complaint, pointer)
+    return name
+
+
+def _complaint(name: str) -> str | None:
+    if not name.strip():
+        return "a file name must not be empty"
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        return "a file name must be valid Unicode, without lone surrogates"
+    if any(unicodedata.category(character) in _FORBIDDEN_CATEGORIES for character in name):
+        return "a file name must not contain NUL or other control characters"
+    if "/" in name or "\\" in name or _DRIVE.match(name):
+        return "a file name is one path segment: no directory, no / and no \\"
+    if name.startswith("."):
+        return "a file name must not start with a dot"
+    if len(name.encode()) > MAX_NAME_BYTES:
+        return f"a file name may have at most {MAX_NAME_BYTES} bytes in UTF-8"
+    if _RESERVED.match(name):
+        return "a file name must not be one that Windows reserves for a device"
+    return None
+
+
+def guess_mime_type(filename: str, head: bytes) -> str:
+    """By content first; the name only decides between types that fit what the first bytes look like."""
+    if head.startswith(b"PAR1"):
+        return "application/vnd.apache.parquet"
+    kind = filetype.guess_mime(head) if head else None
+    if kind is not None:
+        return str(kind)
+    named, encoding = _types_by_name.guess_type(filename)
+    if named is None or encoding is not None:  # the type of what is inside a compressed file
+        named = "application/octet-stream"
+    if any(byte < 32 and byte not in b"\t\n\r\f\b\x1b" for byte in head) and not head.startswith(_UTF16_BOMS):
+        return "application/octet-stream" if is_textual(named) else named
+    if is_textual(named):  # in whatever encoding
+        return named
+    return "text/plain" if _is_utf8(head) or head.startswith(_UTF16_BOMS) else named
+
+
+def is_textual(mime_type: str) -> bool:
+    """Whether files of this type are characters in some encoding."""
+    return mime_type.startswith("text/") or mime_type.endswith(("+xml", "+json", "/yaml")) or mime_type in _TEXT_TYPES
+
+
+def _is_utf8(head: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head, final=False)  # the head may end inside a character
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class FsspecFileStore:
+    """A `model.FileStore` in a plain directory or below an fsspec URL such as `s3://bucket/prefix`.
+
+    Only regular files count: in a local directory symbolic links are neither followed nor listed. The directory is
+    created by the first save. Safe to build before a fork: nothing is connected until the first use.
+    """
+
+    def __init__(self, url: str, *, max_upload_bytes: int) -> None:
+        self._url = url
+        self._max_upload_bytes = max_upload_bytes
+        self._remembered: dict[str, tuple[str, StoredFile]] = {}
+        try:
+            fsspec.get_filesystem_class(split_protocol(url)[0] or "file")
+        except (ImportError, ValueError) as error:
+            raise ConfigurationError(f"FILES_URL: expected a directory or an fsspec URL ({error})") from error
+
+    def open(self, filename: str) -> BinaryIO:
+        path = self._existing(check_filename(filename))
+        try:
+            return _open_without_following(path) if self._is_local else cast(BinaryIO, self._fs.open(path, "rb"))
+        except FileNotFoundError as error:
+            raise StoredFileNotFound(filename) from error
+
+    def size_bytes(self, filename: str) -> int:
+        return int(self._fs.info(self._existing(check_filename(filename)))["size"])
+
+    @contextmanager
+    def local_copy(self, filename: str) -> Iterator[str]:
+        path = self._existing(check_filename(filename))
+        if self._is_local:
+            yield path
+            return
+        with tempfile.TemporaryDirectory(prefix="taskservice-") as directory:
+            copy = str(Path(directory) / f"copy{PurePosixPath(filename).suffix}")
+            self._fs.get_file(path, copy)
+            yield copy
+
+    def save(self, filename: str, content: BinaryIO) -> StoredFile:
+        filename = check_filename(filename)
+        self._fs.makedirs(self._root, exist_ok=True)
+        unfinished = self._path(f"{UPLOAD_PREFIX}{uuid.uuid4().hex}")
+        try:
+            stored = self._write(unfinished, filename, content)
+            self._move(unfinished, self._path(filename))
+        except BaseException:  # also when a task is being interrupted
+            with suppress(OSError):
+                self._fs.rm_file(unfinished)
+            raise
+        return stored
+
+    def stat(self, filename: str) -> StoredFile:
+        filename = check_filename(filename)
+        fingerprint = self._fingerprint(self._existing(filename))
+        known = self._remembered.get(filename)
+        if known is not None and known[0] == fingerprint:
+            return known[1]
+        with self.open(filename) as content:
+            stored = _describe(filename, content)
+        if len(self._remembered) >= _MAX_REMEMBERED:
+            self._remembered.clear()
+        self._remembered[filename] = (fingerprint, stored)
+        return stored
+
+    def list(self) -> Iterator[StoredFile]:
+        try:
+            names = sorted(PurePosixPath(path).name for path in self._fs.ls(self._root, detail=False))
+        except FileNotFoundError:
+            return
+        for name in names:
+            with suppress(StoredFileNotFound, InvalidFileName):  # deleted meanwhile, a link, or not a file of ours
+                if check_filename(name) == name:
+                    yield self.stat(name)
+
+    def delete(self, filename: str) -> None:
+        filename = check_filename(filename)
+        path = self._existing(filename)
+        self._remembered.pop(filename, None)
+        try:
+            self._fs.rm_file(path)
+        except FileNotFoundError as error:
+            raise StoredFileNotFound(filename) from error
+
+    @property
+    def _fs(self) -> Any:
+        """fsspec's own cached instance, asked anew because that cache is emptied in a forked process."""
+        return url_to_fs(self._url, use_listings_cache=False)[0]
+
+    @property
+    def _root(self) -> str:
+        return str(url_to_fs(self._url, use_listings_cache=False)[1]).rstrip("/") or "/"
+
+    @property
+    def _is_local(self) -> bool:
+        return isinstance(self._fs, LocalFileSystem)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}"
+
+    def _existing(self, filename: str) -> str:
+        path = self._path(filename)
+        if self._is_local:
+            try:
+                exists = stat_module.S_ISREG(os.lstat(path).st_mode)
+            except OSError:
+                exists = False
+        else:
+            exists = bool(self._fs.isfile(path))
+        if not exists:
+            raise StoredFileNotFound(filename)
+        return path
+
+    def _fingerprint(self, path: str) -> str:
+        """Another one whenever the content may be another."""
+        if not self._is_local:
+            return str(self._fs.ukey(path))
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError as error:
+            raise StoredFileNotFound(PurePosixPath(path).name) from error
+        return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
+
+    def _write(self, path: str, filename: str, content: BinaryIO) -> StoredFile:
+        with self._fs.open(path, "wb") as target:
+            stored = _describe(filename, content, target, self._max_upload_bytes)
+            if self._is_local:
+                target.flush()
+                os.fsync(target.fileno())
+        return stored
+
+    def _move(self, unfinished: str, path: str) -> None:
+        if not self._is_local:
+            self._fs.mv(unfinished, path)
+            return
+        try:
+            Path(unfinished).replace(path)
+        except IsADirectoryError as error:
+            raise InvalidFileName("this name is taken by a directory") from error
+
+
+def _open_without_following(path: str) -> BinaryIO:
+    """Also when the file became a symbolic link after it was looked at. Raises FileNotFoundError."""
+    try:
+        return os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb")
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise FileNotFoundError(path) from error
+        raise
+
+
+def _describe(
+    filename: str, content: BinaryIO, target: BinaryIO | None = None, limit_bytes: int | None = None
+) -> StoredFile:
+    """Read to the end, copying to `target` if there is one. Raises UploadTooLarge beyond `limit_bytes`."""
+    checksum, size_bytes, head = hashlib.sha256(), 0, b""
+    while chunk := content.read(CHUNK_BYTES):
+        size_bytes += len(chunk)
+        if limit_bytes is not None and size_bytes > limit_bytes:
+            raise UploadTooLarge(limit_bytes)
+        if len(head) < SNIFF_BYTES:
+            head += chunk[: SNIFF_BYTES - len(head)]
+        checksum.update(chunk)
+        if target is not None:
+            target.write(chunk)
+    return StoredFile(filename, size_bytes, checksum.hexdigest(), guess_mime_type(filename, head))

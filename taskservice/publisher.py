@@ -1,0 +1,245 @@
+"""One publisher per web process: many requests share a connection and a confirm.
+
+Knows the topology and AMQP; must not know HTTP, Redis records or what a task does.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field
+from typing import Any
+
+import amqp
+import kombu
+from celery import Celery
+from kombu.exceptions import KombuError
+
+from celery_config import WORK_QUEUES, broker_delay_s, declare_topology
+from taskservice.errors import Unavailable
+from taskservice.model import Submission
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_S = 4.0  # how long a request waits for its confirm
+BATCH = 200
+IDLE_S = 5.0
+BROKER_ERRORS = (amqp.exceptions.AMQPError, KombuError, OSError)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A submission and the request that waits for its confirm."""
+
+    submission: Submission
+    settled: Future[None] = field(default_factory=Future)
+    give_up_at: float = field(default_factory=lambda: time.monotonic() + PATIENCE_S)
+
+    @property
+    def is_overdue(self) -> bool:
+        return time.monotonic() >= self.give_up_at or self.settled.done()
+
+
+class Publisher:
+    """Publishes submissions with confirms. Starts its thread at first use, so nothing is open before a fork."""
+
+    def __init__(self, celery_app: Celery) -> None:
+        self._app = celery_app
+        self._inbox: queue.SimpleQueue[_Waiting] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._pid: int | None = None
+        self._channel: _ConfirmingChannel | None = None
+
+    def publish(self, submission: Submission) -> None:
+        """Returns once the broker has confirmed the message on disk. Raises Unavailable within 4 s."""
+        self.start()
+        waiting = _Waiting(submission)
+        self._inbox.put(waiting)
+        try:
+            waiting.settled.result(timeout=PATIENCE_S)
+        except FutureTimeoutError as error:
+            waiting.settled.cancel()
+            raise Unavailable("broker") from error
+
+    def consumers(self) -> dict[str, int]:
+        """How many consumers each work queue has. Raises Unavailable."""
+        try:
+            with self._app.connection_for_read(transport_options={"read_timeout": 3, "write_timeout": 3}) as connection:
+                connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)
+                return self._count_consumers(connection)
+        except BROKER_ERRORS as error:
+            raise Unavailable("broker") from error
+
+    def start(self) -> None:
+        """Start the publishing thread of this process unless it runs."""
+        with self._lock:
+            if self._pid == os.getpid():
+                return
+            self._pid = os.getpid()
+            threading.Thread(target=self._run, name="publisher", daemon=True).start()
+
+    def _count_consumers(self, connection: kombu.Connection) -> dict[str, int]:
+        if connection.transport.driver_type == "amqp":
+            channel: Any
+            with connection.channel() as channel:
+                return {q.name: int(channel.queue_declare(q.name, passive=True).consumer_count) for q in WORK_QUEUES}
+        active = self._app.control.inspect(timeout=1.0).active_queues() or {}
+        names = [one["name"] for queues in active.values() for one in queues]
+        return {q.name: names.count(q.name) for q in WORK_QUEUES}
+
+    def _run(self) -> None:
+        while True:
+            batch = self._next_batch()
+            if batch:
+                self._publish_batch(batch)
+            else:
+                self._keep_alive()
+
+    def _next_batch(self) -> list[_Waiting]:
+        """What waits now, at least one unless nothing came for a while."""
+        batch: list[_Waiting] = []
+        try:
+            batch.append(self._inbox.get(timeout=IDLE_S))
+            while len(batch) < BATCH:
+                batch.append(self._inbox.get_nowait())
+        except queue.Empty:
+            pass
+        return batch
+
+    def _publish_batch(self, batch: list[_Waiting]) -> None:
+        """Two tries: a connection that broke while idle shows only when it is used."""
+        failure: Exception | None = None
+        for _ in range(2):
+            unsettled = [one for one in batch if not one.is_overdue]
+            if not unsettled:
+                break
+            try:
+                self._open_channel().publish(unsettled)
+            except BROKER_ERRORS as error:
+                failure = error
+                self._drop_channel()
+        for one in batch:
+            if not one.settled.done():
+                logger.warning("publish.failed task_id=%s cause=%s", one.submission.task_id, type(failure).__name__)
+                _settle(one, Unavailable("broker"))
+
+    def _open_channel(self) -> _ConfirmingChannel:
+        if self._channel is None:
+            self._channel = _ConfirmingChannel(self._app)
+        return self._channel
+
+    def _drop_channel(self) -> None:
+        if self._channel is not None:
+            self._channel.discard()
+            self._channel = None
+
+    def _keep_alive(self) -> None:
+        if self._channel is None:
+            return
+        try:
+            self._channel.keep_alive()
+        except BROKER_ERRORS:
+            self._drop_channel()
+
+
+class _ConfirmingChannel:
+    """One connection with the topology declared and confirms counted. Belongs to the publishing thread."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._connection = app.connection_for_write()
+        self._connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
+        declare_topology(self._connection)
+        channel: Any = self._connection.channel()
+        self._producer = kombu.Producer(channel, auto_declare=False)
+        self._unconfirmed: dict[int, _Waiting] = {}
+        self._last_tag = 0
+        self._confirms = self._connection.transport.driver_type == "amqp"
+        if self._confirms:
+            channel.confirm_select()
+            channel.events["basic_ack"].add(self._on_ack)
+            channel.events["basic_nack"].add(self._on_nack)
+            channel.events["basic_return"].add(self._on_return)
+
+    def publish(self, batch: list[_Waiting]) -> None:
+        """Write all, then wait until each is confirmed, refused, or overdue."""
+        for one in batch:
+            self._send(one)
+        while any(not one.settled.done() for one in self._unconfirmed.values()):
+            longest_s = max(one.give_up_at for one in self._unconfirmed.values()) - time.monotonic()
+            if longest_s <= 0:
+                raise TimeoutError("the broker did not confirm in time")
+            self._connection.drain_events(timeout=longest_s)
+
+    def keep_alive(self) -> None:
+        """Answer the broker's heartbeats while nothing is published."""
+        if not self._confirms:
+            return
+        self._connection.heartbeat_check()
+        try:
+            self._connection.drain_events(timeout=0.01)
+        except TimeoutError:
+            return
+
+    def discard(self) -> None:
+        """Close without the polite handshake, which a hung broker never answers."""
+        self._connection.collect(socket_timeout=0.1)
+
+    def _send(self, one: _Waiting) -> None:
+        submission = one.submission
+        if self._confirms:
+            self._last_tag += 1
+            self._unconfirmed[self._last_tag] = one
+        send_submission(self._app, submission, producer=self._producer, mandatory=self._confirms)
+        if not self._confirms:
+            _settle(one)
+
+    def _on_ack(self, delivery_tag: int, multiple: bool) -> None:
+        for one in self._confirmed(delivery_tag, multiple):
+            _settle(one)
+
+    def _on_nack(self, delivery_tag: int, multiple: bool) -> None:
+        for one in self._confirmed(delivery_tag, multiple):
+            _settle(one, Unavailable("broker"))
+
+    def _on_return(self, error: Exception, exchange: str, routing_key: str, message: Any) -> None:
+        """Unroutable. The broker returns a message before it confirms it, so the confirm finds it settled."""
+        task_id = message.properties.get("correlation_id")
+        for one in self._unconfirmed.values():
+            if one.submission.task_id == task_id:
+                logger.error("publish.unroutable task_id=%s exchange=%s routing_key=%s", task_id, exchange, routing_key)
+                _settle(one, Unavailable("broker"))
+
+    def _confirmed(self, delivery_tag: int, multiple: bool) -> list[_Waiting]:
+        tags = [tag for tag in self._unconfirmed if tag <= delivery_tag] if multiple else [delivery_tag]
+        return [self._unconfirmed.pop(tag) for tag in tags if tag in self._unconfirmed]
+
+
+def send_submission(app: Celery, submission: Submission, **options: Any) -> None:
+    """Hand the first attempt's message to `producer`; a delayed one goes to the broker's delay queues."""
+    delay_s = broker_delay_s(submission.delay_s)
+    app.send_task(
+        submission.task_type,
+        args=(submission.to_message(),),
+        argsrepr=f"({submission.priority.value})",  # parameters stay out of events and logs
+        task_id=submission.task_id,
+        queue=submission.priority.queue,
+        countdown=delay_s or None,
+        retry=False,
+        **options,
+    )
+
+
+def _settle(one: _Waiting, failure: Exception | None = None) -> None:
+    """Tell the waiting request, unless it has given up."""
+    if one.settled.done() or not one.settled.set_running_or_notify_cancel():
+        return
+    if failure is None:
+        one.settled.set_result(None)
+    else:
+        one.settled.set_exception(failure)

@@ -1,0 +1,1 @@
+"""The worker's room: claim, run, classify, settle."""

@@ -1,0 +1,77 @@
+"""Celery's result backend on our records, so that AsyncResult and the HTTP API cannot differ.
+
+Knows Celery and the records; must not know what a task does.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import redis
+from celery import states
+from celery.backends.redis import RedisBackend
+from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
+
+from taskservice.errors import TaskError
+from taskservice.model import ErrorInfo, Status
+from taskservice.records import Records
+
+
+class RecordBackend(RedisBackend):
+    """Every transition Celery reports becomes one atomic transition of the task's record."""
+
+    app: Any
+    url: str
+    connection_errors: tuple[type[BaseException], ...]  # empty when redis-py could not be imported whole
+
+    @cached_property
+    def records(self) -> Records:
+        """Connects at first use, and anew after a fork."""
+        conf = self.app.conf
+        return Records.connect(self.url, retention_s=int(conf.result_expires), timeout_s=conf.redis_socket_timeout)
+
+    def on_task_call(self, producer: Any, task_id: str) -> None:
+        """Nothing: subscribing here would make publishing depend on Redis."""
+
+    def exception_safe_to_retry(self, exc: BaseException) -> bool:
+        """A worker waits on every Redis error: a full or read-only Redis must not drop results."""
+        return isinstance(exc, redis.RedisError)
+
+    def encode_result(self, result: Any, state: str) -> Any:
+        return result
+
+    def _store_result(
+        self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
+    ) -> Any:
+        attempt = getattr(request, "retries", 0) + 1
+        if state == states.SUCCESS:
+            self.records.succeed(task_id, attempt=attempt, result=result)
+        elif state == states.RETRY:
+            delay_s = getattr(request, "retry_delay_s", 0)
+            self.records.retry(task_id, attempt=attempt, error=error_info(result), delay_s=delay_s)
+        elif state == states.FAILURE:
+            self.records.fail(task_id, attempt=attempt, error=error_info(result))
+        return result
+
+    def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
+        record = self.records.get(task_id)  # Unavailable here means that AsyncResult fails at once, as it should
+        if record is None:
+            return {"status": states.PENDING, "result": None}
+        meta: dict[str, Any] = {"task_id": task_id, "status": record.status.state, "result": record.result}
+        if record.status in (Status.FAILED, Status.RETRYING) and record.error:
+            meta["result"] = TaskError(record.error.code, record.error.message)
+        if record.finished_at:
+            meta["date_done"] = record.finished_at.isoformat()
+        return meta
+
+
+def error_info(error: object) -> ErrorInfo:
+    """What clients may know of a failure: never a traceback, an exception's repr or a host name."""
+    if isinstance(error, TaskError):
+        return ErrorInfo(error.code, error.message, error.retryable)
+    if isinstance(error, (TimeLimitExceeded, SoftTimeLimitExceeded)):
+        return ErrorInfo("timed_out", "the task ran longer than its type's time limit", retryable=False)
+    if isinstance(error, WorkerLostError):
+        return ErrorInfo("worker_lost", "the worker was lost while it ran the task", retryable=True)
+    return ErrorInfo("internal", f"the task failed unexpectedly ({type(error).__name__})", retryable=True)
