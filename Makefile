@@ -1,0 +1,44 @@
+# One command runs it, one command tests it. `make` alone lists them.
+
+PYTHON ?= python3
+BROKER ?= auto
+BIN    := .venv/bin
+READY  := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test lint clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(READY)  ## everything on this machine until Ctrl-C (BROKER=embedded: without RabbitMQ)
+	@$(BIN)/python -m taskservice.local run --broker $(BROKER)
+
+demo: $(READY)  ## the same, but ends by itself after nine real tasks
+	@$(BIN)/python -m taskservice.local demo --broker $(BROKER)
+
+test: $(READY)  ## unit and integration tests, then the acceptance suite
+	@$(BIN)/python -m taskservice.local.install
+	$(BIN)/python -m pytest tests/unit tests/integration
+	$(BIN)/python test_tasks.py
+
+lint: $(READY)  ## style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:  ## remove the virtual environment, the local data and all caches
+	rm -rf .venv .run .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Debian and Ubuntu ship python3 without ensurepip; python3-venv brings it.
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; name another: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null || { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }; \
+	  apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends python3-venv; }
+	$(PYTHON) -m venv .venv
+
+$(READY): requirements.txt requirements-dev.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

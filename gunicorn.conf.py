@@ -1,0 +1,22 @@
+"""How gunicorn serves app.py: threads that wait for confirms, nothing opened before the fork.
+
+Must not know routes or brokers; `-b` or GUNICORN_CMD_ARGS overrides the address, as in a container.
+"""
+
+from __future__ import annotations
+
+from taskservice.settings import load_settings
+
+_settings = load_settings()
+_host = f"[{_settings.bind_address}]" if ":" in _settings.bind_address else _settings.bind_address
+
+bind = f"{_host}:5000"
+wsgi_app = "app:app"
+worker_class = "gthread"
+workers = 2
+threads = 16
+preload_app = False  # each worker imports the application itself, after the fork
+graceful_timeout = 20
+accesslog = None
+loglevel = _settings.log_level.lower()
+control_socket_disable = True

@@ -1,0 +1,1 @@
+"""The HTTP border: requests in, representations out. Nothing but app.py imports this package."""

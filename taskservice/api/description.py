@@ -1,0 +1,138 @@
+"""The service described: OpenAPI 3.1 as /openapi.json, and the page that shows it, with its own assets.
+
+Must not know how a route does its work.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+from flask import Blueprint, Response, current_app, jsonify, redirect
+from pydantic import BaseModel, Field
+from werkzeug.wrappers import Response as BaseResponse
+
+from taskservice.api.errors import PROBLEM_TYPE
+from taskservice.api.services import Services
+from taskservice.submission import SubmissionRequest
+
+
+class FieldProblem(BaseModel):
+    """One thing that is wrong with the request."""
+
+    pointer: str = Field(description="RFC 6901 pointer to the member.")
+    detail: str
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str
+    error: str = Field(description="A stable code.")
+    errors: list[FieldProblem]
+    outcome: str | None = Field(default=None, description="503 to a submission: refused or unknown.")
+    missing: list[str] | None = Field(default=None, description="503 of /readyz: what is not there.")
+
+
+def problems(**reasons: str) -> dict[str | int, dict[str, Any]]:
+    """Documented problem answers: `problems(_404="No task has this id.")`; 500 is always among them."""
+    reasons = {**reasons, "_500": "A fault of the service."}
+    schema = {"$ref": "#/components/schemas/ProblemDocument"}
+    return {
+        status.removeprefix("_"): {"description": reason, "content": {PROBLEM_TYPE: {"schema": schema}}}
+        for status, reason in reasons.items()
+    }
+
+
+def submission_body(services: Services) -> dict[str, Any]:
+    """The request body of a submission, with an example of each task type that works as it stands."""
+    examples = {
+        kind.name: {"summary": kind.description, "value": {"task_type": kind.name, "parameters": dict(kind.example)}}
+        for kind in services.task_types.values()
+    }
+    content = {"schema": {"$ref": "#/components/schemas/SubmissionRequest"}, "examples": examples}
+    return {"required": True, "content": {"application/json": content}}
+
+
+def create_blueprint(services: Services) -> Blueprint:
+    """`/openapi.json`, `/docs` and, until there is a console, `/`."""
+    assets = str(resources.files("flask_openapi3_swagger") / "templates" / "swagger")
+    blueprint = Blueprint("description", __name__, static_folder=assets, static_url_path="/docs/assets")
+
+    @blueprint.get("/openapi.json")
+    def document() -> Response:
+        described: dict[str, Any] = current_app.api_doc  # type: ignore[attr-defined]
+        schemas = {**described["components"]["schemas"], **_request_schemas(services)}
+        return jsonify({**described, "components": {**described["components"], "schemas": schemas}})
+
+    @blueprint.get("/docs")
+    def page() -> Response:
+        response = Response(_PAGE, content_type="text/html; charset=utf-8")
+        response.headers["Content-Security-Policy"] = _OWN_ASSETS_ONLY
+        return response
+
+    @blueprint.get("/")
+    def home() -> BaseResponse:
+        return redirect("/docs")
+
+    return blueprint
+
+
+def _request_schemas(services: Services) -> dict[str, Any]:
+    """Exact JSON Schemas; the library's own Schema model drops the keywords it does not know."""
+    schemas: dict[str, Any] = {}
+    request = _hoisted(SubmissionRequest.model_json_schema(), "", schemas)
+    names = [f"{kind}.parameters" for kind in services.task_types]
+    for name, kind in zip(names, services.task_types.values(), strict=True):
+        schemas[name] = _hoisted(kind.parameters_model.model_json_schema(), f"{name}.", schemas)
+    described = request["properties"]["parameters"].get("description", "")
+    one_of_them = [{"$ref": f"#/components/schemas/{name}"} for name in names]
+    request["properties"]["parameters"] = {"description": described, "type": "object", "anyOf": one_of_them}
+    return {**schemas, "SubmissionRequest": request}
+
+
+def _hoisted(schema: dict[str, Any], prefix: str, schemas: dict[str, Any]) -> dict[str, Any]:
+    """The schema with its definitions moved to `schemas`, where a reference from the document's root finds them."""
+    definitions = schema.pop("$defs", {})
+    schemas.update({f"{prefix}{name}": _rebased(value, prefix) for name, value in definitions.items()})
+    rebased: dict[str, Any] = _rebased(schema, prefix)
+    return rebased
+
+
+def _rebased(value: Any, prefix: str) -> Any:
+    if isinstance(value, list):
+        return [_rebased(one, prefix) for one in value]
+    if isinstance(value, str) and value.startswith("#/$defs/"):
+        return f"#/components/schemas/{prefix}{value.removeprefix('#/$defs/')}"
+    if isinstance(value, dict):
+        return {key: _rebased(one, prefix) for key, one in value.items()}
+    return value
+
+
+_OWN_ASSETS_ONLY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+)
+# validatorUrl null: the page would otherwise send the document's address to a validator on the internet.
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <meta name="viewport" content="width=device-width, initial-scale=1">
+  <title>Task service: the API</title>
+  <link rel="icon" href="/docs/assets/images/swagger.svg">
+  <link rel="stylesheet" href="/docs/assets/css/swagger-ui.css">
+</head>
+<body>
+  <div id="api"></div>
+  <script src="/docs/assets/js/swagger-ui-bundle.js"></script>
+  <script>
+    SwaggerUIBundle({url: "/openapi.json", dom_id: "#api", deepLinking: true, validatorUrl: null});
+  </script>
+</body>
+</html>
+"""

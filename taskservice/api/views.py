@@ -1,0 +1,245 @@
+"""Representations: what a record, a task type or a file looks like to a client. They are the OpenAPI schemas too.
+
+Must not know how a request arrives or where records are kept.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, PlainSerializer, WithJsonSchema
+
+from taskservice.model import (
+    Attempt,
+    ErrorInfo,
+    Priority,
+    Progress,
+    Record,
+    Status,
+    StoredFile,
+    Submission,
+    TaskType,
+    now,
+)
+
+MAX_RETRY_AFTER_S = 60
+
+
+def instant(moment: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds and Z."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+Instant = Annotated[
+    datetime,
+    PlainSerializer(instant, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-01-31T12:00:00.000Z"]}),
+]
+
+
+class Links(BaseModel):
+    self: str
+
+
+class AcceptedTask(BaseModel):
+    """The promise: the broker holds the message and the task can be read."""
+
+    task_id: str
+    state: str = Field(description="Celery's own word.")
+    status: Status
+    task_type: str
+    priority: Priority
+    queue: str
+    created_at: Instant
+    due_at: Instant
+    message: str
+    links: Links
+
+
+class ErrorView(BaseModel):
+    code: str
+    message: str
+    retryable: bool
+
+
+class ProgressView(BaseModel):
+    current: int
+    total: int
+    message: str
+
+
+class AttemptView(BaseModel):
+    number: int
+    worker: str
+    started_at: Instant
+    finished_at: Instant | None
+    error: ErrorView | None
+
+
+class Task(BaseModel):
+    """A task as it is now."""
+
+    task_id: str
+    state: str = Field(description="Celery's own word.")
+    status: Status
+    task_type: str
+    priority: Priority
+    queue: str
+    created_at: Instant
+    due_at: Instant = Field(description="Of the next attempt while scheduled or retrying.")
+    attempt: int = Field(description="The latest attempt's number; 0 before the first.")
+    max_attempts: int
+    started_at: Instant | None = Field(description="Of the first attempt.")
+    finished_at: Instant | None
+    wait_s: float | None = Field(description="From the moment it was first due to its first attempt.")
+    run_s: float | None = Field(description="Sum of its finished attempts; pauses between them do not count.")
+    worker: str | None = Field(description="Of the latest attempt.")
+    progress: ProgressView | None
+    result: Any
+    error: ErrorView | None
+    attempts: list[AttemptView]
+    parameters: dict[str, Any]
+    links: Links
+
+
+class TaskTypeView(BaseModel):
+    name: str
+    description: str
+    parameters_schema: dict[str, Any]
+    max_retries: int
+    time_limit_s: int
+    example: dict[str, Any]
+
+
+class TaskTypes(BaseModel):
+    data: list[TaskTypeView]
+
+
+class FileView(BaseModel):
+    filename: str
+    size_bytes: int
+    sha256: str
+    mime_type: str
+
+
+class Files(BaseModel):
+    data: list[FileView]
+
+
+class Health(BaseModel):
+    status: str
+
+
+def task_path(task_id: str) -> str:
+    return f"/api/tasks/{task_id}"
+
+
+def accepted_task(submission: Submission) -> AcceptedTask:
+    status = submission.initial_status
+    return AcceptedTask(
+        task_id=submission.task_id,
+        state=status.state,
+        status=status,
+        task_type=submission.task_type,
+        priority=submission.priority,
+        queue=submission.priority.queue,
+        created_at=submission.created_at,
+        due_at=submission.due_at,
+        message=f"Task accepted into {submission.priority.queue}.",
+        links=Links(self=task_path(submission.task_id)),
+    )
+
+
+def task(record: Record, at: datetime | None = None) -> Task:
+    """The record as it reads at the given moment, now unless given."""
+    submission = record.submission
+    status = status_at(record, at or now())
+    latest = record.attempts[-1] if record.attempts else None
+    started_at = record.attempts[0].started_at if record.attempts else None
+    return Task(
+        task_id=submission.task_id,
+        state=status.state,
+        status=status,
+        task_type=submission.task_type,
+        priority=submission.priority,
+        queue=submission.priority.queue,
+        created_at=submission.created_at,
+        due_at=record.due_at,
+        attempt=record.attempt,
+        max_attempts=submission.max_attempts,
+        started_at=started_at,
+        finished_at=record.finished_at,
+        wait_s=_seconds(submission.due_at, started_at),
+        run_s=_run_s(record.attempts),
+        worker=latest.worker if latest else None,
+        progress=_progress(record.progress),
+        result=record.result,
+        error=_error(record.error),
+        attempts=[_attempt(one) for one in record.attempts],
+        parameters=dict(submission.parameters),
+        links=Links(self=task_path(submission.task_id)),
+    )
+
+
+def status_at(record: Record, moment: datetime) -> Status:
+    """Nobody writes that a delay is over: the broker just delivers. So a scheduled task that is due reads as queued."""
+    if record.status is Status.SCHEDULED and record.due_at <= moment:
+        return Status.QUEUED
+    return record.status
+
+
+def retry_after_s(record: Record, moment: datetime) -> int:
+    """When reading again is worth it: as soon as it can have started, at the latest in a minute."""
+    waits = status_at(record, moment) in (Status.SCHEDULED, Status.RETRYING)
+    left_s = (record.due_at - moment).total_seconds() if waits else 0
+    return min(max(1, math.ceil(left_s)), MAX_RETRY_AFTER_S)
+
+
+def task_type(kind: TaskType) -> TaskTypeView:
+    return TaskTypeView(
+        name=kind.name,
+        description=kind.description,
+        parameters_schema=kind.parameters_model.model_json_schema(),
+        max_retries=kind.max_retries,
+        time_limit_s=kind.time_limit_s,
+        example=dict(kind.example),
+    )
+
+
+def stored_file(file: StoredFile) -> FileView:
+    return FileView(filename=file.filename, size_bytes=file.size_bytes, sha256=file.sha256, mime_type=file.mime_type)
+
+
+def _attempt(attempt: Attempt) -> AttemptView:
+    return AttemptView(
+        number=attempt.number,
+        worker=attempt.worker,
+        started_at=attempt.started_at,
+        finished_at=attempt.finished_at,
+        error=_error(attempt.error),
+    )
+
+
+def _error(error: ErrorInfo | None) -> ErrorView | None:
+    if error is None:
+        return None
+    return ErrorView(code=error.code, message=error.message, retryable=error.retryable)
+
+
+def _progress(progress: Progress | None) -> ProgressView | None:
+    if progress is None:
+        return None
+    return ProgressView(current=progress.current, total=progress.total, message=progress.message)
+
+
+def _run_s(attempts: tuple[Attempt, ...]) -> float | None:
+    durations = [_seconds(one.started_at, one.finished_at) for one in attempts]
+    finished = [duration for duration in durations if duration is not None]
+    return round(sum(finished), 3) if finished else None
+
+
+def _seconds(start: datetime, end: datetime | None) -> float | None:
+    """Never negative, although the two clocks may be different machines'."""
+    return None if end is None else round(max(0.0, (end - start).total_seconds()), 3)

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Builds the image, starts docker-compose.yml under a name and ports of its own, runs test_tasks.py against it and
+# takes it down again, volumes included, also after a failure. Ignores .env and the caller's settings.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if docker compose version >/dev/null 2>&1; then compose=(docker compose); else compose=(docker-compose); fi
+python=.venv/bin/python
+no_settings=$(mktemp)
+for name in $(sed -n 's/^\([A-Z][A-Z0-9_]*\)=.*/\1/p' .env.example); do unset "$name"; done
+
+free_ports() {
+  "$python" -c '
+import socket
+sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
+print(*(s.getsockname()[1] for s in sockets))'
+}
+read -r WEB_PORT FLOWER_PORT RABBITMQ_MANAGEMENT_PORT MAILPIT_PORT < <(free_ports)
+export WEB_PORT FLOWER_PORT RABBITMQ_MANAGEMENT_PORT MAILPIT_PORT
+export COMPOSE_PROJECT_NAME="taskservice-test-$$"
+url="http://127.0.0.1:$WEB_PORT"
+
+run() { "${compose[@]}" --env-file "$no_settings" "$@"; }
+
+take_down() {
+  local status=$?
+  trap - EXIT
+  if ((status != 0)); then run ps || true; run logs --no-color --tail=60 || true; fi
+  run down --volumes --remove-orphans || status=1
+  rm -f "$no_settings"
+  exit "$status"
+}
+trap take_down EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+wait_until_ready() {
+  for _ in $(seq 180); do
+    if curl -fsS -o /dev/null --max-time 5 "$url/readyz" 2>/dev/null; then return; fi
+    sleep 1
+  done
+  echo "not ready after 180 s: $(curl -sS --max-time 5 "$url/readyz" 2>&1 || true)" >&2
+  return 1
+}
+
+# Where a build on Docker's own network cannot reach a package registry, the host's network may.
+run build web || docker build --network=host -t taskservice:latest .
+run up -d
+wait_until_ready
+TASKS_URL="$url" "$python" test_tasks.py

@@ -1,0 +1,69 @@
+"""Who may import whom: the layout's arrows, read from the imports themselves."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+WEB = {"flask", "flask_openapi3", "werkzeug"}
+BROKER = {"celery", "kombu", "amqp"}
+STORE = {"redis", "valkey"}
+
+FORBIDDEN: dict[str, set[str]] = {
+    "taskservice/handlers": WEB | BROKER | STORE | {"taskservice.records", "taskservice.publisher", "taskservice.api"},
+    "taskservice/api": BROKER | STORE | {"tasks", "app", "taskservice.worker", "celery_config"},
+    "taskservice/worker": WEB | {"app", "taskservice.api"},
+    "taskservice/records.py": WEB | BROKER,
+    "taskservice/publisher.py": WEB | STORE,
+    "taskservice/submission.py": WEB | BROKER | STORE,
+    "app.py": {"tasks", "taskservice.worker"},
+    "tasks.py": {"app", "taskservice.api"},
+}
+
+
+@pytest.mark.parametrize(("room", "forbidden"), FORBIDDEN.items())
+def test_a_room_imports_only_what_it_may(room: str, forbidden: set[str]) -> None:
+    for path in modules_in(room):
+        found = {name for name in imports_of(path) for banned in forbidden if is_within(name, banned)}
+
+        assert not found, f"{path} must not import {sorted(found)}"
+
+
+@pytest.mark.parametrize("module", ["model.py", "errors.py"])
+def test_the_words_need_only_the_standard_library(module: str) -> None:
+    names = {name.split(".")[0] for name in imports_of(ROOT / "taskservice" / module)}
+
+    assert names <= set(sys.stdlib_module_names)
+
+
+def test_only_settings_and_the_local_system_read_the_environment() -> None:
+    readers = {
+        path.relative_to(ROOT).as_posix()
+        for path in [*modules_in("taskservice"), ROOT / "app.py", ROOT / "tasks.py", ROOT / "celery_config.py"]
+        if "os.environ" in path.read_text(encoding="utf-8")
+    }
+
+    assert {path for path in readers if not path.startswith("taskservice/local/")} == {"taskservice/settings.py"}
+
+
+def modules_in(room: str) -> list[Path]:
+    path = ROOT / room
+    return [path] if path.is_file() else sorted(path.rglob("*.py"))
+
+
+def imports_of(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def is_within(name: str, banned: str) -> bool:
+    return name == banned or name.startswith(f"{banned}.")
