@@ -6,10 +6,10 @@ BIN    := .venv/bin
 READY  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint clean
+.PHONY: help run demo test test-embedded test-compose lint clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY)  ## everything on this machine until Ctrl-C (BROKER=embedded: without RabbitMQ)
 	@$(BIN)/python -m taskservice.local run --broker $(BROKER)
@@ -21,6 +21,12 @@ test: $(READY)  ## unit and integration tests, then the acceptance suite
 	@$(BIN)/python -m taskservice.local.install
 	$(BIN)/python -m pytest tests/unit tests/integration
 	$(BIN)/python test_tasks.py
+
+test-embedded: $(READY)  ## the acceptance suite's subset on the embedded broker
+	BROKER=embedded $(BIN)/python test_tasks.py
+
+test-compose: $(READY)  ## the acceptance suite against docker-compose.yml, built and started for it
+	bash tests/compose.sh
 
 lint: $(READY)  ## style, format and types
 	$(BIN)/ruff check .

@@ -39,7 +39,9 @@ def task_type(
     def register(handler: Handler) -> Handler:
         known = _registry.get(name)
         if known is not None and known.handler.__module__ != handler.__module__:
-            raise ConfigurationError(f"task type {name!r} is defined by {known.handler.__module__} and {handler.__module__}")
+            raise ConfigurationError(
+                f"task type {name!r} is defined by {known.handler.__module__} and {handler.__module__}"
+            )
         description = (handler.__doc__ or name).strip().splitlines()[0]
         _registry[name] = TaskType(name, description, parameters, handler, max_retries, time_limit_s, example or {})
         return handler

@@ -38,7 +38,7 @@ MAX_FILE_ROWS = 1_000_000
 MAX_RESULT_ROWS = 1000
 MAX_RESULT_BYTES = 2**20  # of a query's rows as JSON
 QUERY_TIME_LIMIT_S = 60.0  # for loading and for the profile as well
-MAX_EXTRA_MEMORY_BYTES = 2 * 2**30  # of address space, beyond what the process has when a query starts
+MAX_EXTRA_MEMORY_BYTES = 2**30  # of address space, beyond what the process has when a query starts
 TOP_WORDS = 10
 MAX_EXTREME_CHARS = 200  # of a column's smallest and largest text
 
@@ -324,6 +324,7 @@ def _connection() -> Iterator[duckdb.DuckDBPyConnection]:
         "threads": 2,
         "memory_limit": "512MB",
         "temp_directory": "",
+        "secret_directory": "none",  # or its default would be readable in duckdb_settings()
         "autoload_known_extensions": False,
         "autoinstall_known_extensions": False,
         "python_enable_replacements": False,
@@ -338,7 +339,7 @@ def _connection() -> Iterator[duckdb.DuckDBPyConnection]:
 
 def _load(connection: duckdb.DuckDBPyConnection, path: Path, reader: str, *, time_limit_s: float) -> None:
     statement = f"CREATE TABLE data AS SELECT * FROM {reader} LIMIT {MAX_FILE_ROWS + 1}"
-    with _time_limit(connection, time_limit_s):
+    with _memory_limit(), _time_limit(connection, time_limit_s):
         connection.execute(statement, [str(path)])
 
 
@@ -395,9 +396,14 @@ def _fetch(connection: duckdb.DuckDBPyConnection) -> list[list[Any]]:
 
 
 def _profile(connection: duckdb.DuckDBPyConnection, time_limit_s: float) -> dict[str, Any]:
-    with _time_limit(connection, time_limit_s):
-        columns = [_column_profile(connection, name, kind) for name, kind in _columns(connection)]
-        return {"row_count": _row_count(connection), "columns": columns}
+    import duckdb
+
+    try:
+        with _time_limit(connection, time_limit_s):
+            columns = [_column_profile(connection, name, kind) for name, kind in _columns(connection)]
+            return {"row_count": _row_count(connection), "columns": columns}
+    except (duckdb.OutOfMemoryException, MemoryError) as error:
+        raise PermanentError("file_too_large", "there is too much data to profile in memory") from error
 
 
 def _column_profile(connection: duckdb.DuckDBPyConnection, name: str, kind: str) -> dict[str, Any]:

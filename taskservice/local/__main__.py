@@ -24,8 +24,9 @@ _DATA_DIR = REPOSITORY / ".run"
 
 def main() -> int:
     arguments = _parse_arguments()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # end as Ctrl-C does: orderly
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # `nohup make run` stays
+            signal.signal(number, signal.default_int_handler)  # end as Ctrl-C does: orderly
     try:
         with _only_one(_DATA_DIR):
             return _run(arguments.command, arguments.broker)

@@ -19,11 +19,11 @@ _POLICY = Path("/usr/sbin/policy-rc.d")
 _PACKAGES = ("rabbitmq-server", "redis-server")
 
 EMBEDDED_WARNING = """\
-The embedded broker (Valkey as broker and store) is for trying the service. It does not promise:
-  - confirmed publishing: a 202 is not yet a promise that the message is on a second disk or was routed
-  - waiting in the broker: delayed tasks and retries sit in a worker's memory, and delays over 6 h are refused
-  - quick recovery: what a killed worker held comes back only after the visibility timeout
-  - dead letters and delivery limits of the broker; only the service's own attempt counter stops a poison task
+The embedded broker (Valkey as broker and store) is for trying the service. What it does not promise:
+  - confirmed publishing: a message that no queue takes is lost without an error
+  - waiting in the broker: delayed tasks and retries wait in a worker's memory, so workers hold them
+  - quick recovery: what a killed worker held comes back only after the visibility timeout (a day)
+  - dead letters, and the broker's own limit on deliveries
   - RabbitMQ's management UI\
 """
 

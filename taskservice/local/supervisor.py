@@ -41,6 +41,7 @@ class _Running:
     started_at: float
     backoff_s: float = _FIRST_BACKOFF_S
     due_at: float | None = None  # when it is started again; None while it runs
+    deaths: int = 0
 
 
 @dataclass
@@ -73,6 +74,10 @@ class Supervisor:
         with self._lock:
             running = self._running.get(name)
             return running is not None and running.process.poll() is None
+
+    def deaths(self, name: str) -> int:
+        """How often it ended by itself since `start`. Raises KeyError for a name that is not started."""
+        return self._running[name].deaths
 
     def log(self, name: str) -> Path:
         return self.log_dir / f"{name}.log"
@@ -135,6 +140,7 @@ class Supervisor:
             if moment - running.started_at > _STEADY_AFTER_S:
                 running.backoff_s = _FIRST_BACKOFF_S
             running.due_at = moment + running.backoff_s
+            running.deaths += 1
             running.backoff_s = min(2 * running.backoff_s, _MAX_BACKOFF_S)
             self.say(
                 f"{running.program.name} ended with {running.process.returncode}; see {self.log(running.program.name)}"

@@ -24,6 +24,7 @@ Broker = Literal["rabbitmq", "embedded"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _READY_TIMEOUT_S = 90.0
+_HOPELESS_DEATHS = 3  # of one program before the system was ever ready: a setting or the code is wrong
 # The service's own settings: a private system does not inherit them from whoever runs the tests.
 _SETTINGS_PREFIXES = ("CELERY_", "RABBITMQ_", "REDIS_", "SMTP_", "FLASK_", "FLOWER_", "GUNICORN_")
 _SETTINGS = (
@@ -200,15 +201,18 @@ class LocalSystem:
         return port
 
     def _wait_until_ready(self) -> None:
+        programs = ("web", "worker-high", "worker-normal", "worker-low")
         deadline = time.monotonic() + _READY_TIMEOUT_S
-        answer = ""
-        while time.monotonic() < deadline:
+        while True:
             is_ready, answer = _ask(f"{self.url}/readyz")
             if is_ready:
                 return
+            broken = [name for name in programs if self.supervisor.deaths(name) >= _HOPELESS_DEATHS]
+            if broken:
+                raise StartFailed(f"{', '.join(broken)} cannot start\n{self._log_tails(*broken)}")
+            if time.monotonic() > deadline:
+                raise StartFailed(f"not ready after {_READY_TIMEOUT_S:g} s: {answer}\n{self._log_tails(*programs)}")
             time.sleep(0.2)
-        programs = ("web", "worker-high", "worker-normal", "worker-low")
-        raise StartFailed(f"not ready after {_READY_TIMEOUT_S:g} s: {answer}\n{self._log_tails(*programs)}")
 
     def _log_tails(self, *names: str) -> str:
         return "\n".join(f"--- {self.supervisor.log(name)}\n{self.supervisor.log_tail(name)}" for name in names)
