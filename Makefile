@@ -17,12 +17,13 @@ run: $(READY)  ## everything on this machine until Ctrl-C (BROKER=embedded: with
 demo: $(READY)  ## the same, but ends by itself after nine real tasks
 	@$(BIN)/python -m taskservice.local demo --broker $(BROKER)
 
-test: $(READY)  ## unit and integration tests, then the acceptance suite
+test: $(READY)  ## unit and integration tests, then the acceptance suite on both brokers
 	@$(BIN)/python -m taskservice.local.install
 	$(BIN)/python -m pytest tests/unit tests/integration
 	$(BIN)/python test_tasks.py
+	BROKER=embedded $(BIN)/python test_tasks.py
 
-test-embedded: $(READY)  ## the acceptance suite's subset on the embedded broker
+test-embedded: $(READY)  ## the acceptance suite on the embedded broker
 	BROKER=embedded $(BIN)/python test_tasks.py
 
 test-compose: $(READY)  ## the acceptance suite against docker-compose.yml, built and started for it
