@@ -41,7 +41,9 @@ def create_app(
         task_types=load_task_types(settings.task_type_modules),
         max_upload_bytes=settings.max_upload_bytes,
     )
-    return _route(services)
+    app = _route(services)
+    app.extensions["publisher"] = services.publisher  # gunicorn.conf.py starts it in each worker
+    return app
 
 
 def _route(services: Services) -> OpenAPI:

@@ -5,6 +5,8 @@ Must not know routes or brokers; `-b` or GUNICORN_CMD_ARGS overrides the address
 
 from __future__ import annotations
 
+from typing import Any
+
 from taskservice.settings import load_settings
 
 _settings = load_settings()
@@ -20,3 +22,8 @@ graceful_timeout = 20
 accesslog = None
 loglevel = _settings.log_level.lower()
 control_socket_disable = True
+
+
+def post_worker_init(worker: Any) -> None:
+    """Connect to the broker before the first request waits for it."""
+    worker.wsgi.extensions["publisher"].start()

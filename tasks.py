@@ -47,6 +47,7 @@ for kind in load_task_types(settings.task_type_modules).values():
 def configure_logging(**_: Any) -> None:
     """One line per event on standard error, where containers and `make run` collect it."""
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
+    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)  # below that it logs whole results
 
 
 def _broker_is_away(error: Exception, wait_s: float) -> None:

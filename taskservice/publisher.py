@@ -12,6 +12,7 @@ import threading
 import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,12 +94,20 @@ class Publisher:
         return {q.name: names.count(q.name) for q in WORK_QUEUES}
 
     def _run(self) -> None:
+        self._warm_up()
         while True:
             batch = self._next_batch()
             if batch:
                 self._publish_batch(batch)
             else:
                 self._keep_alive()
+
+    def _warm_up(self) -> None:
+        """Connect and declare before the first request waits for it."""
+        try:
+            self._open_channel()
+        except Exception as error:  # noqa: BLE001  the thread outlives anything; the first batch tries again
+            logger.warning("publisher.not_connected cause=%s", type(error).__name__)
 
     def _next_batch(self) -> list[_Waiting]:
         """What waits now, at least one unless nothing came for a while."""
@@ -120,7 +129,7 @@ class Publisher:
                 break
             try:
                 self._open_channel().publish(unsettled)
-            except BROKER_ERRORS as error:
+            except Exception as error:  # noqa: BLE001  the thread outlives anything
                 failure = error
                 self._drop_channel()
         for one in batch:
@@ -134,16 +143,17 @@ class Publisher:
         return self._channel
 
     def _drop_channel(self) -> None:
-        if self._channel is not None:
-            self._channel.discard()
-            self._channel = None
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            with suppress(Exception):  # it is broken already
+                channel.discard()
 
     def _keep_alive(self) -> None:
         if self._channel is None:
             return
         try:
             self._channel.keep_alive()
-        except BROKER_ERRORS:
+        except Exception:  # noqa: BLE001  the thread outlives anything
             self._drop_channel()
 
 
@@ -152,19 +162,26 @@ class _ConfirmingChannel:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        self._unconfirmed: dict[int, _Waiting] = {}
+        self._last_tag = 0
         self._connection = app.connection_for_write()
+        self._confirms = self._connection.transport.driver_type == "amqp"
+        try:
+            self._producer = self._open()
+        except BaseException:
+            self.discard()
+            raise
+
+    def _open(self) -> kombu.Producer:
         self._connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
         declare_topology(self._connection)
         channel: Any = self._connection.channel()
-        self._producer = kombu.Producer(channel, auto_declare=False)
-        self._unconfirmed: dict[int, _Waiting] = {}
-        self._last_tag = 0
-        self._confirms = self._connection.transport.driver_type == "amqp"
         if self._confirms:
             channel.confirm_select()
             channel.events["basic_ack"].add(self._on_ack)
             channel.events["basic_nack"].add(self._on_nack)
             channel.events["basic_return"].add(self._on_return)
+        return kombu.Producer(channel, auto_declare=False)
 
     def publish(self, batch: list[_Waiting]) -> None:
         """Write all, then wait until each is confirmed, refused, or overdue."""

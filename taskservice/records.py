@@ -61,10 +61,26 @@ class Records:
         """Mark the id so that a late copy is dropped; False if a worker has claimed it. Raises Unavailable."""
         return bool(self._guarded(self._run, "refuse", task_id, {}) == "refused")
 
-    def claim(self, submission: Submission, *, attempt: int, worker: str) -> Claim:
-        """Start an attempt. Raises redis.RedisError: what to do then is the worker's decision."""
-        details = {"attempt": attempt, "worker": worker, "max_deliveries": MAX_DELIVERIES} | _creation(submission)
+    def claim(
+        self, submission: Submission, *, attempt: int, worker: str, delivery: str, redelivered: bool = False
+    ) -> Claim:
+        """Start an attempt. Raises redis.RedisError: what to do then is the worker's decision.
+
+        `delivery` is one word per delivered message, so that asking twice is granted once. Only a message the broker
+        calls `redelivered` may start an attempt that runs already: its worker was lost.
+        """
+        details = _creation(submission) | {
+            "attempt": attempt,
+            "worker": worker,
+            "delivery": delivery,
+            "redelivered": redelivered,
+            "max_deliveries": MAX_DELIVERIES,
+        }
         return Claim(self._run("claim", submission.task_id, details))
+
+    def hand_back(self, task_id: str, *, attempt: int) -> None:
+        """The worker returns the message: its next delivery is no lost one. Raises redis.RedisError."""
+        self._run("hand_back", task_id, {"attempt": attempt})
 
     def succeed(self, task_id: str, *, attempt: int, result: Mapping[str, Any]) -> None:
         """Final. Ignored unless this attempt is the one that runs. Raises redis.RedisError."""
@@ -92,7 +108,9 @@ class Records:
         self._client.hset(_key(task_id), f"mark:{key}", json.dumps(value))
 
     def _run(self, action: str, task_id: str, details: Mapping[str, Any]) -> str:
-        arguments: list[str | int] = [action, json.dumps(details), self._retention_s]
+        # Lone surrogates in a message would be refused by the script's JSON reader.
+        text = json.dumps(details, ensure_ascii=False).encode("utf-8", "replace").decode()
+        arguments: list[str | int] = [action, text, self._retention_s]
         return str(self._transition(keys=[_key(task_id)], args=arguments))
 
     def _guarded(self, call: Any, *arguments: Any) -> Any:

@@ -64,12 +64,22 @@ function actions.claim()
   if not status then create() elseif status == 'refused' or is_final() then return 'stale' end
   local known = current_attempt()
   local is_next = details.attempt == known + 1
-  local is_redelivered = details.attempt == known and status == 'running'
+  local runs = details.attempt == known and status == 'running'
+  if runs and redis.call('HGET', record, 'delivery') == details.delivery then
+    return 'granted'  -- asked again because the first answer was lost
+  end
+  -- a copy that the broker has not delivered before is a second publish of a message that another worker runs
+  local is_redelivered = runs and details.redelivered
   if not (is_next or is_redelivered) then return 'stale' end
-  if is_next then redis.call('HDEL', record, 'lost_deliveries') end
+  if is_next then redis.call('HDEL', record, 'lost_deliveries', 'handed_back') end
   if is_redelivered then
-    finish_attempt({code = 'worker_lost', message = 'the worker was lost while it ran this attempt', retryable = true})
-    if redis.call('HINCRBY', record, 'lost_deliveries', 1) >= details.max_deliveries then
+    local was_handed_back = redis.call('HDEL', record, 'handed_back') == 1
+    if was_handed_back then
+      finish_attempt({code = 'worker_lost', message = 'the worker stopped and handed this attempt back', retryable = true})
+    else
+      finish_attempt({code = 'worker_lost', message = 'the worker was lost while it ran this attempt', retryable = true})
+    end
+    if not was_handed_back and redis.call('HINCRBY', record, 'lost_deliveries', 1) >= details.max_deliveries then
       finish('failed', {code = 'worker_lost', message = 'its worker was lost ' .. details.max_deliveries .. ' times while it ran', retryable = true})
       return 'lost_too_often'
     end
@@ -77,12 +87,19 @@ function actions.claim()
   local list = attempts()
   list[#list + 1] = {number = details.attempt, worker = details.worker, started_at_ms = now_ms}
   redis.call('HDEL', record, 'progress')
-  redis.call('HSET', record, 'status', 'running', 'attempt', details.attempt, 'attempts', cjson.encode(list))
+  redis.call('HSET', record, 'status', 'running', 'attempt', details.attempt, 'attempts', cjson.encode(list),
+    'delivery', details.delivery)
   return 'granted'
 end
 
 local function is_running()
   return status == 'running' and details.attempt == current_attempt()
+end
+
+function actions.hand_back()
+  if not is_running() then return 'ignored' end
+  redis.call('HSET', record, 'handed_back', 1)
+  return 'handed_back'
 end
 
 function actions.succeed()

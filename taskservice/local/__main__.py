@@ -62,7 +62,8 @@ def _run(command: str, wanted: str) -> int:
             print("Ctrl-C stops everything this command started.", flush=True)
             signal.pause()
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it running
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a second one must not leave half of it running
+            signal.signal(number, signal.SIG_IGN)
         print("\nstopping", flush=True)
         system.stop()
     return 0 if has_succeeded else 1

@@ -17,6 +17,8 @@ from taskservice.errors import TaskError
 from taskservice.model import ErrorInfo, Status
 from taskservice.records import Records
 
+_REVOKED = ErrorInfo("internal", "an operator stopped the task", retryable=False)
+
 
 class RecordBackend(RedisBackend):
     """Every transition Celery reports becomes one atomic transition of the task's record."""
@@ -52,6 +54,8 @@ class RecordBackend(RedisBackend):
             self.records.retry(task_id, attempt=attempt, error=error_info(result), delay_s=delay_s)
         elif state == states.FAILURE:
             self.records.fail(task_id, attempt=attempt, error=error_info(result))
+        elif state == states.REVOKED:  # Flower's Revoke and Terminate
+            self.records.fail(task_id, attempt=attempt, error=_REVOKED)
         return result
 
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:

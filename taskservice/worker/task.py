@@ -8,15 +8,17 @@ from __future__ import annotations
 import logging
 import re
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 import redis
 from celery import Task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from celery.worker.request import Request
 
 from celery_config import broker_delay_s
-from taskservice.errors import PermanentError, StoredFileNotFound
+from taskservice.errors import PermanentError, StoredFileNotFound, TaskError
 from taskservice.model import FileStore, Priority, Submission, TaskType
 from taskservice.records import Claim
 from taskservice.settings import Settings
@@ -26,15 +28,33 @@ from taskservice.worker.context import AttemptContext
 logger = logging.getLogger(__name__)
 
 CLAIM_RETRY_S = 1.0
+CONFIRM_TIMEOUT_S = 10  # for the broker to confirm a retry; a blocked one would hold the task for ever
 HARD_LIMIT_MARGIN_S = 15  # after the soft limit, before the child is killed
 _DELAY_PREFIX = re.compile(r"^(?:[01]\.){28}")  # what delayed delivery puts before the routing key
 _QUEUE_OF_KEY = {priority.value: priority.queue for priority in Priority}
+
+
+class ServiceRequest(Request):
+    """A run that is cancelled (shutdown, lost connection) goes back to the broker.
+
+    Celery would also record a retry, which nobody publishes; the redelivered message would then be dropped.
+    """
+
+    task: ServiceTask
+    _context: Any
+
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        super().cancel(pool, signal, emit_retry=False)
+        if self.time_start:
+            self.task.hand_back(self.id, attempt=int(self._context.retries) + 1)
 
 
 class ServiceTask(Task[Any, Any]):
     """The base of every task type's Celery task. Bound attributes are set by `task_class_for`."""
 
     abstract = True
+    Request = "taskservice.worker.task:ServiceRequest"
+    throws = (TaskError,)  # logged by us, with type, attempt and cause
     kind: ClassVar[TaskType]
     settings: ClassVar[Settings]
     open_files: ClassVar[Callable[[], FileStore]]
@@ -86,6 +106,13 @@ class ServiceTask(Task[Any, Any]):
         signature.options.pop("routing_key", None)
         return signature
 
+    def hand_back(self, task_id: str, *, attempt: int) -> None:
+        """Say that the message returns to the broker on purpose. Never waits: the connection may be gone."""
+        try:
+            self._backend.records.hand_back(task_id, attempt=attempt)
+        except redis.RedisError as error:  # then it counts as a lost delivery, of which three are allowed
+            logger.warning("task.hand_back_uncounted task_id=%s cause=%s", task_id, type(error).__name__)
+
     @property
     def _attempt(self) -> int:
         return int(self.request.retries) + 1
@@ -96,9 +123,18 @@ class ServiceTask(Task[Any, Any]):
 
     def _claim(self, submission: Submission) -> Claim:
         """Waits for Redis as long as it takes: a task must not be dropped because its record is out of reach."""
+        delivery = str(uuid.uuid4())
         while True:
             try:
-                return self._backend.records.claim(submission, attempt=self._attempt, worker=self._worker)
+                return self._backend.records.claim(
+                    submission,
+                    attempt=self._attempt,
+                    worker=self._worker,
+                    delivery=delivery,
+                    redelivered=bool((self.request.delivery_info or {}).get("redelivered")),
+                )
+            except SoftTimeLimitExceeded:  # the wait has eaten the time limit: wait on, with a fresh one
+                raise Reject("its record is out of reach", requeue=True) from None
             except redis.RedisError as error:
                 logger.warning("task.claim_waits task_id=%s cause=%s", submission.task_id, type(error).__name__)
                 time.sleep(CLAIM_RETRY_S)
@@ -125,8 +161,11 @@ class ServiceTask(Task[Any, Any]):
         self._log_failure(error, "task.retrying", delay_s=delay_s)
         self.request.update(retry_delay_s=delay_s)  # the backend stores it with the transition
         try:
-            raise self.retry(exc=error, countdown=delay_s, max_retries=submission.max_attempts - 1)
+            options: dict[str, Any] = {"max_retries": submission.max_attempts - 1, "confirm_timeout": CONFIRM_TIMEOUT_S}
+            raise self.retry(exc=error, countdown=delay_s, **options)
         except Reject as unpublished:  # the next attempt could not be published: keep this message
+            self.hand_back(submission.task_id, attempt=self._attempt)
+            time.sleep(delay_s)
             raise Reject(str(unpublished), requeue=True) from error
 
     def _log_failure(self, error: Exception, event: str, **fields: Any) -> None:
