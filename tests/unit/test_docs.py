@@ -1,0 +1,121 @@
+"""What README and DOC promise exists: the files they link to, the commands they name, the routes Postman calls.
+
+Must not start anything: it reads files and the description of an application that nothing was sent to.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from app import create_app
+from taskservice.settings import load_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "DOC").rglob("*.md"))]
+MAX_IMAGE_BYTES = 300_000
+
+_FENCED = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
+_MAKE = re.compile(r"^ *make ([a-z][a-z-]*)|`(?:\w+=\S+ )*make ([a-z][a-z-]*)|=\S+ make ([a-z][a-z-]*)", re.MULTILINE)
+_TARGET = re.compile(r"^([a-z][a-z-]*):", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    links = [link for link in _LINK.findall(_prose(page)) if "://" not in link]
+
+    broken = [link for link in links if not _leads_somewhere(page, link)]
+
+    assert not broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_make_command_exists(page: Path) -> None:
+    targets = set(_TARGET.findall((ROOT / "Makefile").read_text()))
+
+    named = {name for names in _MAKE.findall(page.read_text()) for name in names if name}
+
+    assert named <= targets
+
+
+def test_the_readme_names_the_two_commands() -> None:
+    named = {name for names in _MAKE.findall((ROOT / "README.md").read_text()) for name in names if name}
+
+    assert {"run", "test"} <= named
+
+
+def test_every_image_is_shown_and_small() -> None:
+    images = [image for image in sorted((ROOT / "DOC").rglob("images/*")) if image.is_file()]
+    shown = {_target(page, link) for page in PAGES for link in _LINK.findall(_prose(page)) if "://" not in link}
+
+    assert images
+    assert set(images) <= shown
+    assert all(image.stat().st_size < MAX_IMAGE_BYTES for image in images)
+
+
+def test_every_request_of_the_postman_collection_is_a_route() -> None:
+    routes = _described_routes()
+    collection = json.loads((ROOT / "DOC" / "taskservice.postman_collection.json").read_text())
+    requests = list(_requests(collection["item"]))
+
+    unknown = [request for request in requests if request not in routes]
+
+    assert requests
+    assert not unknown
+
+
+def test_every_route_is_in_the_postman_collection() -> None:
+    collection = json.loads((ROOT / "DOC" / "taskservice.postman_collection.json").read_text())
+
+    missing = _described_routes() - set(_requests(collection["item"]))
+
+    assert not missing
+
+
+def _prose(page: Path) -> str:
+    return _FENCED.sub("", page.read_text(encoding="utf-8"))
+
+
+def _target(page: Path, link: str) -> Path:
+    path = unquote(link.partition("#")[0])
+    return (page.parent / path).resolve() if path else page
+
+
+def _leads_somewhere(page: Path, link: str) -> bool:
+    target = _target(page, link)
+    if not target.exists() or not target.is_relative_to(ROOT):
+        return False
+    anchor = link.partition("#")[2]
+    return not anchor or anchor in {_anchor(heading) for heading in _HEADING.findall(_prose(target))}
+
+
+def _anchor(heading: str) -> str:
+    """As GitHub makes them."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def _described_routes() -> set[tuple[str, str]]:
+    document = create_app(load_settings({})).test_client().get("/openapi.json").get_json()
+    return {
+        (method.upper(), re.sub(r"\{\w+\}", "{}", path))
+        for path, operations in document["paths"].items()
+        for method in operations
+    }
+
+
+def _requests(items: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Method and path of each request, variables blanked."""
+    for item in items:
+        if "item" in item:
+            yield from _requests(item["item"])
+            continue
+        path = item["request"]["url"]["raw"].removeprefix("{{base_url}}")
+        yield item["request"]["method"], re.sub(r"\{\{\w+\}\}", "{}", path)
