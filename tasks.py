@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from typing import Any, cast
 
+from amqp.exceptions import PreconditionFailed
 from celery.signals import setup_logging, worker_init
 from kombu import Connection
 
@@ -67,4 +68,9 @@ def check_before_work(sender: Any = None, **_: Any) -> None:
         if connection.transport.driver_type != "amqp":
             return
         connection.ensure_connection(_broker_is_away, interval_start=1, interval_step=1, interval_max=5)
-        declare_topology(connection)
+        try:
+            declare_topology(connection)
+        except PreconditionFailed as error:
+            raise SystemExit(
+                f"the broker has a queue or exchange of this name with other arguments: {error}"
+            ) from error

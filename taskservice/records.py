@@ -13,6 +13,8 @@ from importlib import resources
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from taskservice.errors import Unavailable
 from taskservice.model import Attempt, ErrorInfo, Progress, Record, Status, Submission, from_ms
@@ -37,10 +39,12 @@ class Records:
         self._transition = client.register_script(_TRANSITIONS)
 
     @classmethod
-    def connect(cls, url: str, *, retention_s: int, timeout_s: float | None = 2.0) -> Records:
+    def connect(cls, url: str, *, retention_s: int, timeout_s: float | None = 1.0) -> Records:
         """Connects lazily, at first use."""
+        # One more try for a connection that the server has closed meanwhile; none for a server that hangs.
+        retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
         client = redis.Redis.from_url(
-            url, decode_responses=True, socket_timeout=timeout_s, socket_connect_timeout=timeout_s
+            url, decode_responses=True, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry
         )
         return cls(client, retention_s=retention_s)
 

@@ -41,7 +41,11 @@ SUBMISSIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
         {"to": "ada@example.com", "subject": "Low", "body": "See attachment.", "attachments": ["demo-notes.txt"]},
     ),
     ("file_processing", "high", {"filename": "demo-notes.txt"}),
-    ("file_processing", "normal", {"filename": "demo-picture.png", "operation": "thumbnail"}),
+    (
+        "file_processing",
+        "normal",
+        {"filename": "demo-picture.png", "operation": "thumbnail", "output": "demo-thumbnail.png"},
+    ),
     ("file_processing", "low", {"filename": "demo-sales.csv", "operation": "checksum"}),
 )
 

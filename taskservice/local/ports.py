@@ -5,12 +5,26 @@ Knows nothing of who will listen there.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import random
 import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 # Below Linux's ephemeral range, so that no outgoing connection takes a port between choosing and listening.
 _PRIVATE_RANGE = range(20_000, 32_000)
 _handed_out: set[int] = set()
+
+
+@contextmanager
+def starting_alone() -> Iterator[None]:
+    """Held from choosing the standard ports until they are listened on: of two starts at once, one waits."""
+    with (Path(tempfile.gettempdir()) / f"taskservice-start-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def choose_port(usual: int | None = None) -> int:

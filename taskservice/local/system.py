@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -16,7 +17,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 from taskservice.local.brokers import PrivateRabbitMQ
-from taskservice.local.ports import choose_port
+from taskservice.local.ports import choose_port, starting_alone
 from taskservice.local.stores import PrivateStore
 from taskservice.local.supervisor import Program, Supervisor
 
@@ -102,9 +103,10 @@ class LocalSystem:
 
     def start(self) -> None:
         """Everything; returns when /readyz says ready. Raises StartFailed."""
-        self.start_stores()
-        self.start_mail()
-        self.start_service()
+        with nullcontext() if self._private_ports else starting_alone():
+            self.start_stores()
+            self.start_mail()
+            self.start_service()
 
     def stop(self) -> None:
         """Web, workers, Flower and mail, stores, in this order, each with its grace."""

@@ -1,0 +1,57 @@
+"""Backoff, whole seconds, and what a client may learn of a failure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from celery.exceptions import TimeLimitExceeded
+
+from celery_config import WORK_QUEUES, broker_delay_s
+from tasks import MAX_RETRIES, celery, get_retry_delay
+from taskservice.errors import PermanentError, TransientError
+from taskservice.worker.backend import error_info
+
+
+def test_the_wait_doubles_up_to_a_minute() -> None:
+    assert [get_retry_delay(retries) for retries in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+@pytest.mark.parametrize(("delay_s", "seconds"), [(0, 0), (0.001, 1), (1, 1), (2.5, 3)])
+def test_the_broker_waits_whole_seconds_and_never_starts_early(delay_s: float, seconds: int) -> None:
+    assert broker_delay_s(delay_s) == seconds
+
+
+def test_each_priority_is_a_topic_exchange_and_a_quorum_queue_of_one_name() -> None:
+    topology = [(queue.name, queue.exchange.name, queue.exchange.type, queue.routing_key) for queue in WORK_QUEUES]
+
+    assert topology == [
+        ("high_priority", "high_priority", "topic", "high"),
+        ("normal_priority", "normal_priority", "topic", "normal"),
+        ("low_priority", "low_priority", "topic", "low"),
+    ]
+    assert {queue.queue_arguments["x-queue-type"] for queue in WORK_QUEUES} == {"quorum"}
+
+
+@pytest.mark.parametrize("name", ["data_processing", "email_sending", "file_processing"])
+def test_each_type_is_a_task_of_that_name_with_both_time_limits(name: str) -> None:
+    task: Any = celery.tasks[name]
+
+    assert task.kind.max_retries == MAX_RETRIES
+    assert 0 < task.soft_time_limit < task.time_limit
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "retryable"),
+    [
+        (TransientError("smtp_unavailable", "busy"), "smtp_unavailable", True),
+        (PermanentError("file_not_found", "gone"), "file_not_found", False),
+        (TimeLimitExceeded(5), "timed_out", False),
+        (RuntimeError("secret detail"), "internal", True),
+    ],
+)
+def test_a_failure_has_a_stable_code(error: Exception, code: str, retryable: bool) -> None:
+    info = error_info(error)
+
+    assert (info.code, info.retryable) == (code, retryable)
+    assert "secret" not in info.message
