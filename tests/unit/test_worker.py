@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from celery.exceptions import TimeLimitExceeded
 
-from celery_config import WORK_QUEUES, broker_delay_s
+from celery_config import WORK_QUEUE_ARGUMENTS, WORK_QUEUES, broker_delay_s
 from tasks import MAX_RETRIES, celery, get_retry_delay
 from taskservice.errors import PermanentError, TransientError
 from taskservice.worker.backend import error_info
@@ -30,7 +30,8 @@ def test_each_priority_is_a_topic_exchange_and_a_quorum_queue_of_one_name() -> N
         ("normal_priority", "normal_priority", "topic", "normal"),
         ("low_priority", "low_priority", "topic", "low"),
     ]
-    assert {queue.queue_arguments["x-queue-type"] for queue in WORK_QUEUES} == {"quorum"}
+    assert all(queue.queue_arguments == WORK_QUEUE_ARGUMENTS for queue in WORK_QUEUES)
+    assert WORK_QUEUE_ARGUMENTS["x-queue-type"] == "quorum"
 
 
 @pytest.mark.parametrize("name", ["data_processing", "email_sending", "file_processing"])
