@@ -1,4 +1,4 @@
-"""How gunicorn serves app.py: threads that wait for confirms, nothing opened before the fork.
+"""How gunicorn serves app.py: greenlets that wait for confirms, nothing opened before the fork.
 
 Must not know routes or brokers; `-b` or GUNICORN_CMD_ARGS overrides the address, as in a container.
 """
@@ -14,9 +14,9 @@ _host = f"[{_settings.bind_address}]" if ":" in _settings.bind_address else _set
 
 bind = f"{_host}:5000"
 wsgi_app = "app:app"
-worker_class = "gthread"
+worker_class = "gevent"
 workers = 2
-threads = 16
+worker_connections = 1000  # per worker; each is a greenlet
 preload_app = False  # each worker imports the application itself, after the fork
 graceful_timeout = 20
 accesslog = None

@@ -1,6 +1,6 @@
 """Submissions a second through gunicorn with threads and with gevent, in turn on the same stores: the ratio counts.
 
-Run: `pip install gevent` once, then `python -m benchmarks.web_concurrency`. Needs RabbitMQ and Redis installed.
+Run: `python -m benchmarks.web_concurrency`. Needs RabbitMQ and Redis installed.
 """
 
 from __future__ import annotations
