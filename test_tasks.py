@@ -9,10 +9,9 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from taskservice.local.ports import choose_port
 from taskservice.local.system import Broker, LocalSystem
+from tests.support.waiting import wait_until
 
 FINAL = ("succeeded", "failed")
 PRIORITIES = ("high", "normal", "low")
@@ -90,14 +90,6 @@ class Client:
 
     def run(self, task_type: str, parameters: dict[str, Any], **members: Any) -> dict[str, Any]:
         return self.finished(self.submit(task_type, parameters, **members))
-
-
-def wait_until(predicate: Callable[[], object], timeout_s: float, message: str) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not predicate():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {timeout_s:g} s: {message}")
-        time.sleep(0.05)
 
 
 def instant(text: str) -> float:

@@ -5,29 +5,21 @@ Nothing here touches a service it did not start.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from taskservice.local.install import are_packages_installed
 from taskservice.local.system import LocalSystem
+from tests.support import waiting
 
 WaitUntil = Callable[[Callable[[], object], float, str], None]
 
 
 @pytest.fixture(scope="session")
 def wait_until() -> WaitUntil:
-    """`wait_until(predicate, timeout_s, message)`: poll until true, or fail with the message."""
-
-    def wait(predicate: Callable[[], object], timeout_s: float, message: str) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not predicate():
-            if time.monotonic() > deadline:
-                pytest.fail(f"not within {timeout_s:g} s: {message}")
-            time.sleep(0.05)
-
-    return wait
+    """See tests/support/waiting.py."""
+    return waiting.wait_until
 
 
 @pytest.fixture(scope="session")
@@ -50,5 +42,5 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSystem]:
 
 def _private_system(tmp_path_factory: pytest.TempPathFactory, name: str) -> LocalSystem:
     if not are_packages_installed():
-        pytest.skip("RabbitMQ and Redis are not installed: apt-get install rabbitmq-server redis-server")
+        pytest.fail("RabbitMQ and Redis are not installed: apt-get install rabbitmq-server redis-server")
     return LocalSystem(tmp_path_factory.mktemp(name), private_ports=True)
