@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+import amqp
 from celery import Celery
 from kombu import Connection, Exchange, Queue
+from kombu.exceptions import KombuError
 from kombu.transport.native_delayed_delivery import (
     bind_queue_to_native_delayed_delivery_exchange,
     declare_native_delayed_delivery_exchanges_and_queues,
@@ -19,6 +21,8 @@ from taskservice.model import Priority
 from taskservice.settings import Settings
 
 Role = Literal["web", "worker"]
+
+BROKER_ERRORS = (amqp.exceptions.AMQPError, KombuError, OSError)  # what a publish or a declaration may end with
 
 DELIVERY_LIMIT = 50  # the broker's backstop; the record counts lost deliveries long before
 VISIBILITY_TIMEOUT_S = 86_400  # embedded broker only: longer than any delay and run together
@@ -116,7 +120,9 @@ def _worker(settings: Settings) -> dict[str, Any]:
         "task_track_started": False,  # the claim does it, in the same round trip
         "task_store_errors_even_if_ignored": True,
         "worker_prefetch_multiplier": 1,
-        "worker_cancel_long_running_tasks_on_connection_loss": True,
+        # A task goes on without its connection: its lease keeps the redelivered message waiting until it has ended.
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_consumer": "taskservice.worker.consumer:ServiceConsumer",
         "worker_send_task_events": True,
         "worker_hijack_root_logger": False,
         "worker_soft_shutdown_timeout": settings.soft_shutdown_timeout_s,

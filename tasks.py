@@ -18,6 +18,9 @@ from taskservice.handlers import load_task_types
 from taskservice.model import FileStore
 from taskservice.settings import load_settings
 from taskservice.worker.backend import RecordBackend
+from taskservice.worker.consumer import PauseStep
+from taskservice.worker.keeper import KeeperStep
+from taskservice.worker.reaper import ReaperStep
 from taskservice.worker.task import task_class_for
 
 settings = load_settings()
@@ -37,8 +40,10 @@ def open_files() -> FileStore:
 
 
 celery = make_celery(settings, role="worker")
+celery.steps["worker"].update({KeeperStep, ReaperStep})
+celery.steps["consumer"].add(PauseStep)
 
-for kind in load_task_types(settings.task_type_modules).values():
+for kind in load_task_types(settings.task_type_modules, settings.rate_limits).values():
     celery.register_task(
         task_class_for(kind, settings=settings, open_files=open_files, retry_delay_s=get_retry_delay)()
     )

@@ -86,3 +86,7 @@ class TransientError(TaskError):
 
 class PermanentError(TaskError):
     """Will fail the same way again: a missing file, an address that does not exist."""
+
+
+class TaskCancelled(TaskServiceError):
+    """A client wants the running task to stop; raised where its handler reports progress."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, BinaryIO, Protocol
@@ -35,10 +35,12 @@ class Status(StrEnum):
     RETRYING = "retrying"  # an attempt failed, the next is held by the broker until due_at
     SUCCEEDED = "succeeded"  # final; a result is there
     FAILED = "failed"  # final; an error is there
+    CANCELLED = "cancelled"  # final; a client cancelled it
+    EXPIRED = "expired"  # final; it did not start before its expires_in ran out
 
     @property
     def is_final(self) -> bool:
-        return self in (Status.SUCCEEDED, Status.FAILED)
+        return self in (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.EXPIRED)
 
     @property
     def state(self) -> str:
@@ -53,6 +55,8 @@ _CELERY_STATE = {
     Status.RETRYING: "RETRY",
     Status.SUCCEEDED: "SUCCESS",
     Status.FAILED: "FAILURE",
+    Status.CANCELLED: "REVOKED",
+    Status.EXPIRED: "REVOKED",
 }
 
 
@@ -67,6 +71,10 @@ class Submission:
     created_at: datetime  # UTC
     due_at: datetime  # UTC; not before created_at
     max_attempts: int  # the first one and its retries
+    expires_in_s: float | None = None  # from due_at, to its first start; None: never
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # the client's own, echoed back
+    retried_from: str | None = None  # the task this one repeats
 
     @property
     def delay_s(self) -> float:
@@ -86,6 +94,10 @@ class Submission:
             "created_at_ms": to_ms(self.created_at),
             "due_at_ms": to_ms(self.due_at),
             "max_attempts": self.max_attempts,
+            "expires_in_s": self.expires_in_s,
+            "tags": list(self.tags),
+            "metadata": dict(self.metadata),
+            "retried_from": self.retried_from,
         }
 
     @classmethod
@@ -98,6 +110,10 @@ class Submission:
             created_at=from_ms(message["created_at_ms"]),
             due_at=from_ms(message["due_at_ms"]),
             max_attempts=message["max_attempts"],
+            expires_in_s=message.get("expires_in_s"),
+            tags=tuple(message.get("tags", ())),
+            metadata=message.get("metadata", {}),
+            retried_from=message.get("retried_from"),
         )
 
 
@@ -142,11 +158,43 @@ class Record:
     result: Any = None  # JSON value; only when succeeded
     error: ErrorInfo | None = None  # the last failure while retrying, the final one when failed
     finished_at: datetime | None = None
+    is_cancel_requested: bool = False  # while running: asked to stop
+    version: int = 0  # grows with every change
 
     @property
     def attempt(self) -> int:
         """The number of the latest attempt; 0 before the first."""
         return self.attempts[-1].number if self.attempts else 0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Which tasks; a member that is None or empty does not restrict. Everything given must hold."""
+
+    statuses: frozenset[Status] = frozenset()
+    task_type: str | None = None
+    priority: Priority | None = None
+    tag: str | None = None
+    created_after: datetime | None = None  # exclusive
+    created_before: datetime | None = None  # exclusive
+
+
+class Cancellation(StrEnum):
+    """What became of the wish to cancel."""
+
+    CANCELLED = "cancelled"  # it had not started and never will
+    REQUESTED = "requested"  # it runs and was asked to stop
+    FINAL = "final"  # it had ended already
+    MISSING = "missing"  # there is no such task
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """A work queue as the broker sees it."""
+
+    name: str
+    depth: int  # messages that no worker has yet
+    consumers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +286,29 @@ Handler = Callable[[Any, TaskContext], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most `count` starts in any `period_s` seconds, over all workers together."""
+
+    count: int
+    period_s: float
+
+    @classmethod
+    def parse(cls, text: str) -> RateLimit:
+        """From "10/s", "100/m" or "1000/h". Raises ConfigurationError."""
+        count, _, unit = text.strip().partition("/")
+        if not count.isdecimal() or int(count) == 0 or unit not in _PERIODS_S:
+            raise ValueError(f"{text!r} is no rate: expected a number and a period such as 10/s, 100/m or 1000/h")
+        return cls(int(count), _PERIODS_S[unit])
+
+    def __str__(self) -> str:
+        unit = next(unit for unit, period_s in _PERIODS_S.items() if period_s == self.period_s)
+        return f"{self.count}/{unit}"
+
+
+_PERIODS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True, slots=True)
 class TaskType:
     """A kind of work: its parameters, its function and its limits."""
 
@@ -248,6 +319,7 @@ class TaskType:
     max_retries: int
     time_limit_s: int
     example: Mapping[str, Any]  # parameters that work as they stand
+    rate_limit: RateLimit | None = None
 
 
 def now() -> datetime:

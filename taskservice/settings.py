@@ -15,7 +15,7 @@ from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
 from taskservice.errors import ConfigurationError
-from taskservice.model import MailServer
+from taskservice.model import MailServer, RateLimit
 
 Value = TypeVar("Value")
 
@@ -33,6 +33,7 @@ class Settings:
     soft_shutdown_timeout_s: int
     result_retention_s: int
     task_type_modules: tuple[str, ...]
+    rate_limits: Mapping[str, RateLimit]  # by task type; replaces what the type says
     files_url: str
     max_upload_bytes: int
     mail_server: MailServer
@@ -61,6 +62,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         soft_shutdown_timeout_s=read.integer("SOFT_SHUTDOWN_TIMEOUT", default=20, low=1, high=3600),
         result_retention_s=read.integer("RESULT_RETENTION", default=7 * 86_400, low=60, high=366 * 86_400),
         task_type_modules=tuple(name.strip() for name in read.text("TASK_TYPE_MODULES").split(",") if name.strip()),
+        rate_limits=_rate_limits(read),
         files_url=read.text("FILES_URL") or str(Path(tempfile.gettempdir()) / "taskservice-files"),
         max_upload_bytes=read.integer("MAX_UPLOAD_BYTES", default=50 * 2**20, low=1, high=5 * 2**30),
         mail_server=_mail_server(read),
@@ -152,6 +154,17 @@ def _bind_address(read: _Reader) -> str:
         except ValueError as error:
             raise ConfigurationError(f"BIND_ADDRESS={text!r}: expected an IP address such as 127.0.0.1") from error
     return text
+
+
+def _rate_limits(read: _Reader) -> dict[str, RateLimit]:
+    limits = {}
+    for one in filter(None, (part.strip() for part in read.text("RATE_LIMITS").split(","))):
+        name, _, rate = one.partition("=")
+        try:
+            limits[name.strip()] = RateLimit.parse(rate)
+        except ValueError as error:
+            raise ConfigurationError(f"RATE_LIMITS={one!r}: expected TYPE=RATE; {error}") from error
+    return limits
 
 
 def _mail_server(read: _Reader) -> MailServer:

@@ -6,11 +6,13 @@ The modules here come with the service; `TASK_TYPE_MODULES` names further ones.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from taskservice.errors import ConfigurationError
-from taskservice.model import Handler, ParametersModel, TaskType
+from taskservice.model import Handler, ParametersModel, RateLimit, TaskType
 
 BUILT_IN_MODULES = (
     "taskservice.handlers.data_processing",
@@ -19,6 +21,7 @@ BUILT_IN_MODULES = (
 )
 
 _registry: dict[str, TaskType] = {}
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # it is part of Redis keys, of routing keys and of URLs
 
 
 def task_type(
@@ -27,6 +30,7 @@ def task_type(
     parameters: type[ParametersModel],
     max_retries: int = 3,
     time_limit_s: int = 300,
+    rate_limit: str | None = None,
     example: Mapping[str, Any] | None = None,
 ) -> Callable[[Handler], Handler]:
     """Register the decorated function as the handler of task type `name`.
@@ -34,7 +38,15 @@ def task_type(
     The function takes the validated parameters and a TaskContext and returns a JSON-able mapping, the result. Its
     docstring's first line describes the type to clients. It raises PermanentError to fail at once; TransientError
     and anything unexpected are retried up to `max_retries` times. An attempt may run `time_limit_s` seconds.
+    `rate_limit` is written as "100/m" (s, m, h): so many starts over all workers together; what is over it starts
+    later. Raises ConfigurationError for a name or a rate that is none.
     """
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(f"task type {name!r}: expected lower-case letters, digits and _, at most 64")
+    try:
+        rate = RateLimit.parse(rate_limit) if rate_limit else None
+    except ValueError as error:
+        raise ConfigurationError(f"task type {name!r}: {error}") from error
 
     def register(handler: Handler) -> Handler:
         known = _registry.get(name)
@@ -43,14 +55,21 @@ def task_type(
                 f"task type {name!r} is defined by {known.handler.__module__} and {handler.__module__}"
             )
         description = (handler.__doc__ or name).strip().splitlines()[0]
-        _registry[name] = TaskType(name, description, parameters, handler, max_retries, time_limit_s, example or {})
+        _registry[name] = TaskType(
+            name, description, parameters, handler, max_retries, time_limit_s, example or {}, rate
+        )
         return handler
 
     return register
 
 
-def load_task_types(extra_modules: Iterable[str] = ()) -> dict[str, TaskType]:
-    """Import the modules that define task types and return what is registered, by name, in order of definition."""
+def load_task_types(
+    extra_modules: Iterable[str] = (), rate_limits: Mapping[str, RateLimit] | None = None
+) -> dict[str, TaskType]:
+    """Import the modules that define task types and return what is registered, by name, in order of definition.
+
+    `rate_limits` replaces the types' own. Raises ConfigurationError for a module or a type that does not exist.
+    """
     for module in (*BUILT_IN_MODULES, *extra_modules):
         try:
             importlib.import_module(module)
@@ -58,4 +77,9 @@ def load_task_types(extra_modules: Iterable[str] = ()) -> dict[str, TaskType]:
             if error.name != module:
                 raise
             raise ConfigurationError(f"TASK_TYPE_MODULES: there is no module {module!r} to import") from error
-    return dict(_registry)
+    limits = rate_limits or {}
+    if unknown := sorted(set(limits) - set(_registry)):
+        raise ConfigurationError(f"RATE_LIMITS: {unknown[0]!r} is not one of: {', '.join(_registry)}")
+    return {
+        name: replace(kind, rate_limit=limits[name]) if name in limits else kind for name, kind in _registry.items()
+    }

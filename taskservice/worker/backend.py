@@ -11,13 +11,10 @@ from typing import Any
 import redis
 from celery import states
 from celery.backends.redis import RedisBackend
-from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
 
 from taskservice.errors import TaskError
-from taskservice.model import ErrorInfo, Status
-from taskservice.records import Records
-
-_REVOKED = ErrorInfo("internal", "an operator stopped the task", retryable=False)
+from taskservice.model import ErrorInfo, Status, Submission
+from taskservice.records import Attempts, Records
 
 
 class RecordBackend(RedisBackend):
@@ -33,6 +30,10 @@ class RecordBackend(RedisBackend):
         conf = self.app.conf
         return Records.connect(self.url, retention_s=int(conf.result_expires), timeout_s=conf.redis_socket_timeout)
 
+    @cached_property
+    def attempts(self) -> Attempts:
+        return Attempts(self.records.client, retention_s=int(self.app.conf.result_expires))
+
     def on_task_call(self, producer: Any, task_id: str) -> None:
         """Nothing: subscribing here would make publishing depend on Redis."""
 
@@ -46,16 +47,18 @@ class RecordBackend(RedisBackend):
     def _store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
     ) -> Any:
-        attempt = getattr(request, "retries", 0) + 1
-        if state == states.SUCCESS:
-            self.records.succeed(task_id, attempt=attempt, result=result)
-        elif state == states.RETRY:
-            delay_s = getattr(request, "retry_delay_s", 0)
-            self.records.retry(task_id, attempt=attempt, error=error_info(result), delay_s=delay_s)
-        elif state == states.FAILURE:
-            self.records.fail(task_id, attempt=attempt, error=error_info(result))
-        elif state == states.REVOKED:  # Flower's Revoke and Terminate
-            self.records.fail(task_id, attempt=attempt, error=_REVOKED)
+        delivery, arguments = getattr(request, "delivery", None), getattr(request, "args", None)
+        if state == states.REVOKED:  # Flower's Revoke and Terminate
+            self.attempts.stop(task_id, delivery=delivery or "")
+        elif delivery and arguments:  # else a message that cannot be run, which the reaper settles
+            owner = {"delivery": delivery, "attempt": request.retries + 1}
+            submission = Submission.from_message(arguments[0])
+            if state == states.SUCCESS:
+                self.attempts.succeed(submission, **owner, result=result)
+            elif state == states.RETRY:
+                self.attempts.retry(submission, **owner, error=error_info(result), delay_s=request.retry_delay_s)
+            elif state == states.FAILURE:
+                self.attempts.fail(submission, **owner, error=error_info(result))
         return result
 
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
@@ -74,8 +77,4 @@ def error_info(error: object) -> ErrorInfo:
     """What clients may know of a failure: never a traceback, an exception's repr or a host name."""
     if isinstance(error, TaskError):
         return ErrorInfo(error.code, error.message, error.retryable)
-    if isinstance(error, (TimeLimitExceeded, SoftTimeLimitExceeded)):
-        return ErrorInfo("timed_out", "the task ran longer than its type's time limit", retryable=False)
-    if isinstance(error, WorkerLostError):
-        return ErrorInfo("worker_lost", "the worker was lost while it ran the task", retryable=True)
     return ErrorInfo("internal", f"the task failed unexpectedly ({type(error).__name__})", retryable=True)

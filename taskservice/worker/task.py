@@ -1,59 +1,45 @@
-"""One attempt in a worker: claim it, run the handler, classify what it raised, and settle.
+"""One attempt in a worker's child: claim it, run the handler, classify what it raised, and settle.
 
 The only room that knows what a retry is. Must not know what any handler does.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
-import uuid
-from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, ClassVar, NoReturn, cast
 
-import redis
 from celery import Task
-from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
-from celery.worker.request import Request
+from celery.exceptions import Ignore, Reject
 
-from celery_config import broker_delay_s
-from taskservice.errors import PermanentError, StoredFileNotFound, TaskError
+from celery_config import BROKER_ERRORS, broker_delay_s
+from taskservice.errors import PermanentError, StoredFileNotFound, TaskCancelled, TaskError
 from taskservice.model import FileStore, Priority, Submission, TaskType
-from taskservice.records import Claim
+from taskservice.records import Claim, ClaimAnswer, Run
 from taskservice.settings import Settings
 from taskservice.worker.backend import RecordBackend, error_info
 from taskservice.worker.context import AttemptContext
+from taskservice.worker.limits import TimeLimitReached, time_limit
+from taskservice.worker.patience import RETRY_S, insist
 
 logger = logging.getLogger(__name__)
 
-CLAIM_RETRY_S = 1.0
 CONFIRM_TIMEOUT_S = 10  # for the broker to confirm a retry; a blocked one would hold the task for ever
-HARD_LIMIT_MARGIN_S = 15  # after the soft limit, before the child is killed
+PAUSED_LOOK_S = 0.5  # the consumer stops within a second; until then the message must not spin
+MAX_RESULT_BYTES = 4 * 2**20
 _DELAY_PREFIX = re.compile(r"^(?:[01]\.){28}")  # what delayed delivery puts before the routing key
 _QUEUE_OF_KEY = {priority.value: priority.queue for priority in Priority}
-
-
-class ServiceRequest(Request):
-    """A run that is cancelled (shutdown, lost connection) goes back to the broker.
-
-    Celery would also record a retry, which nobody publishes; the redelivered message would then be dropped.
-    """
-
-    task: ServiceTask
-    _context: Any
-
-    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
-        super().cancel(pool, signal, emit_retry=False)
-        if self.time_start:
-            self.task.hand_back(self.id, attempt=int(self._context.retries) + 1)
 
 
 class ServiceTask(Task[Any, Any]):
     """The base of every task type's Celery task. Bound attributes are set by `task_class_for`."""
 
     abstract = True
-    Request = "taskservice.worker.task:ServiceRequest"
+    Request = "taskservice.worker.request:ServiceRequest"
     throws = (TaskError,)  # logged by us, with type, attempt and cause
     kind: ClassVar[TaskType]
     settings: ClassVar[Settings]
@@ -61,25 +47,34 @@ class ServiceTask(Task[Any, Any]):
     retry_delay_s: ClassVar[Callable[[int], int]]
 
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
-        """Claim the attempt; a copy that is not the record's next one is dropped here."""
-        submission = Submission.from_message(args[0])
-        claim = self._claim(submission)
-        if claim is Claim.GRANTED:
+        """Claim the attempt. What may not run now goes back to the broker or is dropped, and never reaches `run`."""
+        submission = self._read_message(args)
+        answer = insist(lambda: self._claim(submission), "claim", task_id)
+        if answer.claim is Claim.GRANTED:
             return
-        logger.warning("task.skipped task_id=%s type=%s attempt=%d cause=%s", task_id, self.name, self._attempt, claim)
-        if claim is Claim.LOST_TOO_OFTEN:
+        if answer.claim in (Claim.WAIT, Claim.PAUSED):
+            self._put_back(submission, answer)
+        logger.warning(
+            "task.skipped task_id=%s type=%s attempt=%d cause=%s", task_id, self.name, self._attempt, answer.claim
+        )
+        if answer.claim is Claim.DEAD_LETTER:
             raise Reject("its worker was lost too often", requeue=False)
-        raise Ignore(f"{claim}")
+        if answer.claim is Claim.REVOKED:
+            self._tell_flower("task-revoked", terminated=False, signum=None, expired=False)
+        raise Ignore(f"{answer.claim}")
 
     def run(self, message: dict[str, Any]) -> Any:
         submission = Submission.from_message(message)
         try:
-            parameters = self.kind.parameters_model.model_validate(dict(submission.parameters))
-            return dict(self.kind.handler(parameters, self._context(submission)))
-        except SoftTimeLimitExceeded:
+            with time_limit(self.kind.time_limit_s):
+                result = self._handle(submission)
+            return checked(result)
+        except TimeLimitReached:
             error = PermanentError("timed_out", f"the task ran longer than {self.kind.time_limit_s} s")
             self._log_failure(error, "task.failed")
             raise error from None
+        except TaskCancelled:
+            self._stop(submission)
         except StoredFileNotFound as missing:
             self._log_failure(missing, "task.failed")
             raise PermanentError("file_not_found", str(missing)) from missing
@@ -87,86 +82,116 @@ class ServiceTask(Task[Any, Any]):
             self._log_failure(error, "task.failed")
             raise
         except Exception as error:  # noqa: BLE001  the worker's border: anything unexpected is worth another attempt
-            return self._retry_or_fail(submission, error)
+            self._retry_or_fail(submission, error)
 
     def signature_from_request(
         self, request: Any = None, args: Any = None, kwargs: Any = None, queue: str | None = None, **extra: Any
     ) -> Any:
-        """A retry goes to the queue its task came from; Celery would send it to the default queue.
-
-        A delayed message's routing key carries its delay in front of the queue's own key.
-        """
+        """A retry goes to the queue its task came from; Celery would send it to the default queue."""
         request = self.request if request is None else request
-        if queue is None:
-            key = _DELAY_PREFIX.sub("", (request.delivery_info or {}).get("routing_key") or "")
-            queue = _QUEUE_OF_KEY.get(key, Priority.NORMAL.queue)
         extra.pop("routing_key", None)
-        signature = super().signature_from_request(request, args, kwargs, queue=queue, **extra)
+        signature = super().signature_from_request(request, args, kwargs, queue=queue or _queue_of(request), **extra)
         signature.options.pop("exchange", None)
         signature.options.pop("routing_key", None)
         return signature
 
-    def hand_back(self, task_id: str, *, attempt: int) -> None:
-        """Say that the message returns to the broker on purpose. Never waits: the connection may be gone."""
-        try:
-            self._backend.records.hand_back(task_id, attempt=attempt)
-        except redis.RedisError as error:  # then it counts as a lost delivery, of which three are allowed
-            logger.warning("task.hand_back_uncounted task_id=%s cause=%s", task_id, type(error).__name__)
+    def give_up(self, run: Run, *, is_lost: bool) -> None:
+        """The message of this run goes back to the broker. Raises redis.RedisError at once."""
+        self._backend.attempts.give_up(run, is_lost=is_lost)
 
     @property
     def _attempt(self) -> int:
         return int(self.request.retries) + 1
 
     @property
+    def _delivery(self) -> str:
+        return str(cast(Any, self.request).delivery)
+
+    @property
     def _backend(self) -> RecordBackend:
         return cast(RecordBackend, self.app.backend)
 
-    def _claim(self, submission: Submission) -> Claim:
-        """Waits for Redis as long as it takes: a task must not be dropped because its record is out of reach."""
-        delivery = str(uuid.uuid4())
-        while True:
-            try:
-                return self._backend.records.claim(
-                    submission,
-                    attempt=self._attempt,
-                    worker=self._worker,
-                    delivery=delivery,
-                    redelivered=bool((self.request.delivery_info or {}).get("redelivered")),
-                )
-            except SoftTimeLimitExceeded:  # the wait has eaten the time limit: wait on, with a fresh one
-                raise Reject("its record is out of reach", requeue=True) from None
-            except redis.RedisError as error:
-                logger.warning("task.claim_waits task_id=%s cause=%s", submission.task_id, type(error).__name__)
-                time.sleep(CLAIM_RETRY_S)
+    def _read_message(self, args: Any) -> Submission:
+        try:
+            return Submission.from_message(args[0])
+        except (LookupError, TypeError, ValueError, AttributeError) as error:  # not from our publisher
+            raise Reject(f"the message is no submission: {error!r}", requeue=False) from error
 
-    @property
-    def _worker(self) -> str:
-        return str(self.request.hostname or "unknown")
+    def _claim(self, submission: Submission) -> ClaimAnswer:
+        return self._backend.attempts.claim(
+            submission,
+            attempt=self._attempt,
+            worker=str(self.request.hostname or "unknown"),
+            delivery=self._delivery,
+            rate=self.kind.rate_limit,
+        )
+
+    def _put_back(self, submission: Submission, answer: ClaimAnswer) -> NoReturn:
+        """The same attempt again, as a new message: returning this one would burn the broker's delivery limit."""
+        if answer.claim is Claim.PAUSED:
+            time.sleep(PAUSED_LOOK_S)
+        delay_s = broker_delay_s(answer.wait_s)
+        logger.info(
+            "task.put_back task_id=%s type=%s cause=%s delay_s=%d", submission.task_id, self.name, answer.claim, delay_s
+        )
+
+        def publish() -> None:
+            self.app.send_task(
+                self.name,
+                args=self.request.args,
+                argsrepr=f"({submission.priority.value})",  # parameters stay out of events and logs
+                task_id=submission.task_id,
+                queue=_queue_of(self.request),
+                countdown=delay_s or None,
+                retries=self.request.retries,
+                retry=False,
+                confirm_timeout=CONFIRM_TIMEOUT_S,
+                add_to_parent=False,
+            )
+
+        insist(publish, "put_back", submission.task_id)
+        raise Ignore(f"{answer.claim}")
+
+    def _handle(self, submission: Submission) -> Mapping[str, Any]:
+        parameters = self.kind.parameters_model.model_validate(dict(submission.parameters))
+        return self.kind.handler(parameters, self._context(submission))
 
     def _context(self, submission: Submission) -> AttemptContext:
         cls = type(self)
         return AttemptContext(
             task_id=submission.task_id,
             attempt=self._attempt,
+            delivery=self._delivery,
             files=cls.open_files(),
             mail_server=cls.settings.mail_server,
-            records=self._backend.records,
+            attempts=self._backend.attempts,
         )
 
-    def _retry_or_fail(self, submission: Submission, error: Exception) -> Any:
+    def _stop(self, submission: Submission) -> NoReturn:
+        logger.warning("task.cancelled task_id=%s type=%s attempt=%d", submission.task_id, self.name, self._attempt)
+        stop = self._backend.attempts.stop
+        insist(lambda: stop(submission.task_id, delivery=self._delivery), "cancel", submission.task_id)
+        self._tell_flower("task-revoked", terminated=True, signum=None, expired=False)
+        raise Ignore("cancelled")
+
+    def _retry_or_fail(self, submission: Submission, error: Exception) -> NoReturn:
         if self._attempt >= submission.max_attempts:
             self._log_failure(error, "task.failed")
             raise error
         delay_s = broker_delay_s(type(self).retry_delay_s(self._attempt - 1))
         self._log_failure(error, "task.retrying", delay_s=delay_s)
         self.request.update(retry_delay_s=delay_s)  # the backend stores it with the transition
-        try:
-            options: dict[str, Any] = {"max_retries": submission.max_attempts - 1, "confirm_timeout": CONFIRM_TIMEOUT_S}
-            raise self.retry(exc=error, countdown=delay_s, **options)
-        except Reject as unpublished:  # the next attempt could not be published: keep this message
-            self.hand_back(submission.task_id, attempt=self._attempt)
-            time.sleep(delay_s)
-            raise Reject(str(unpublished), requeue=True) from error
+        options: dict[str, Any] = {"max_retries": submission.max_attempts - 1, "confirm_timeout": CONFIRM_TIMEOUT_S}
+        while True:
+            try:
+                raise self.retry(exc=error, countdown=delay_s, **options)
+            except Reject as unpublished:  # wait with the message in hand: running it again would be another attempt
+                logger.warning("task.retry_waits task_id=%s cause=%s", submission.task_id, unpublished)
+                time.sleep(RETRY_S)
+
+    def _tell_flower(self, event: str, **fields: Any) -> None:
+        with suppress(*BROKER_ERRORS):
+            self.send_event(event, retry=False, **fields)
 
     def _log_failure(self, error: Exception, event: str, **fields: Any) -> None:
         info = error_info(error)
@@ -185,7 +210,7 @@ def task_class_for(
     open_files: Callable[[], FileStore],
     retry_delay_s: Callable[[int], int],
 ) -> type[ServiceTask]:
-    """The Celery task class of one task type, with its limits."""
+    """The Celery task class of one task type. Its limits are ours: Celery's would count the waits for Redis too."""
     attributes = {
         "name": kind.name,
         "kind": kind,
@@ -193,8 +218,23 @@ def task_class_for(
         "open_files": staticmethod(open_files),
         "retry_delay_s": staticmethod(retry_delay_s),
         "max_retries": None,  # each task carries its own
-        "soft_time_limit": kind.time_limit_s,
-        "time_limit": kind.time_limit_s + HARD_LIMIT_MARGIN_S,
         "__doc__": kind.description,
     }
     return type(f"{kind.name}_task", (ServiceTask,), attributes)
+
+
+def _queue_of(request: Any) -> str:
+    """Where a message came from. A delayed one's routing key carries its delay in front of the queue's own key."""
+    key = _DELAY_PREFIX.sub("", (request.delivery_info or {}).get("routing_key") or "")
+    return _QUEUE_OF_KEY.get(key, Priority.NORMAL.queue)
+
+
+def checked(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The result as it can be kept. Raises PermanentError."""
+    try:
+        size_bytes = len(json.dumps(result, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise PermanentError("internal", "the handler's result is not JSON") from error
+    if size_bytes > MAX_RESULT_BYTES:
+        raise PermanentError("result_too_large", f"the result has {size_bytes} bytes, more than {MAX_RESULT_BYTES}")
+    return dict(result)

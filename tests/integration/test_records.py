@@ -1,174 +1,552 @@
-"""Every transition of a record, on a real Redis: atomic, in order, never backwards."""
+"""Every transition of a record, on a real Redis: atomic, in order, never backwards, and nothing left behind."""
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from taskservice.errors import Unavailable
 from taskservice.local.ports import choose_port
 from taskservice.local.system import LocalSystem
-from taskservice.model import ErrorInfo, Priority, Progress, Status, Submission, now
-from taskservice.records import MAX_DELIVERIES, Claim, Records
+from taskservice.model import (
+    Cancellation,
+    ErrorInfo,
+    Priority,
+    Progress,
+    RateLimit,
+    Record,
+    Status,
+    Submission,
+    TaskFilter,
+    now,
+)
+from taskservice.records import LEASE_S, MAX_DELIVERIES, Attempts, Claim, ClaimAnswer, Pauses, Records, Run, TaskIndex
+from tests.conftest import WaitUntil
 
 BUSY = ErrorInfo("smtp_unavailable", "busy", retryable=True)
+LOST = ErrorInfo("worker_lost", "lost", retryable=True)
+
+
+@dataclass
+class Store:
+    """The three views of one emptied Redis, and shorthands for what web and worker do."""
+
+    records: Records
+    attempts: Attempts
+    index: TaskIndex
+
+    def accept(self, **changes: Any) -> Submission:
+        submission = submitted(**changes)
+        self.records.accept(submission)
+        return submission
+
+    def claim(self, submission: Submission, attempt: int = 1, *, delivery: str = "", **options: Any) -> ClaimAnswer:
+        """As a worker does for each message it gets."""
+        return self.attempts.claim(
+            submission, attempt=attempt, worker="low@test", delivery=delivery or uuid.uuid4().hex, **options
+        )
+
+    def start(self, submission: Submission, attempt: int = 1) -> Run:
+        """A granted claim."""
+        run = Run(submission.task_id, uuid.uuid4().hex)
+        assert self.claim(submission, attempt, delivery=run.delivery).claim is Claim.GRANTED
+        return run
+
+    def succeed(self, submission: Submission, run: Run) -> None:
+        self.attempts.succeed(submission, delivery=run.delivery, attempt=1, result={"words": 2})
+
+    def fail(self, submission: Submission, run: Run) -> None:
+        self.attempts.fail(submission, delivery=run.delivery, attempt=1, error=BUSY)
+
+    def retry(self, submission: Submission, run: Run, *, delay_s: float = 1) -> None:
+        self.attempts.retry(submission, delivery=run.delivery, attempt=1, error=BUSY, delay_s=delay_s)
+
+    def read(self, submission: Submission) -> Record:
+        record = self.records.get(submission.task_id)
+        assert record is not None
+        return record
+
+    def status(self, submission: Submission) -> Status:
+        return self.read(submission).status
 
 
 @pytest.fixture
-def records(stores: LocalSystem) -> Records:
-    return Records.connect(stores.result_backend, retention_s=60)
+def store(stores: LocalSystem) -> Store:
+    records = Records.connect(stores.result_backend, retention_s=60)
+    records.client.flushdb()
+    return Store(records, Attempts(records.client, retention_s=60), TaskIndex(records.client))
 
 
-@pytest.fixture
-def submission() -> Submission:
+def submitted(**changes: Any) -> Submission:
     moment = now()
-    return Submission(str(uuid.uuid4()), "data_processing", Priority.LOW, {"data": "ü"}, moment, moment, 3)
+    plain = Submission(str(uuid.uuid4()), "data_processing", Priority.LOW, {"data": "ü"}, moment, moment, 3)
+    return replace(plain, **changes)
 
 
-def claim(records: Records, submission: Submission, attempt: int = 1, *, redelivered: bool = False) -> Claim:
-    """As a worker does for each message it gets."""
-    delivery = uuid.uuid4().hex
-    return records.claim(submission, attempt=attempt, worker="low@test", delivery=delivery, redelivered=redelivered)
+def in_seconds(seconds: float) -> dict[str, Any]:
+    """Members of a task created now that is due so much later."""
+    moment = now()
+    return {"created_at": moment, "due_at": moment + timedelta(seconds=seconds)}
 
 
-def status(records: Records, submission: Submission) -> Status | None:
-    record = records.get(submission.task_id)
-    return record.status if record else None
+# Accepting
 
 
-def test_an_unknown_id_has_no_record(records: Records) -> None:
-    assert records.get("unknown") is None
+def test_an_unknown_id_has_no_record(store: Store) -> None:
+    assert store.records.get("unknown") is None
 
 
-def test_an_accepted_task_reads_as_it_was_submitted(records: Records, submission: Submission) -> None:
-    records.accept(submission)
+def test_an_accepted_task_reads_as_it_was_submitted(store: Store) -> None:
+    submission = store.accept(expires_in_s=5.5, tags=("a:b", "ü"), metadata={"order": 7}, retried_from="other")
 
-    record = records.get(submission.task_id)
+    record = store.read(submission)
 
-    assert record is not None
     assert record.submission.to_message() == submission.to_message()
-    assert (record.status, record.attempt) == (Status.QUEUED, 0)
+    assert (record.status, record.attempt, record.version) == (Status.QUEUED, 0, 1)
 
 
-def test_a_worker_that_is_faster_than_the_web_creates_the_record(records: Records, submission: Submission) -> None:
-    granted = claim(records, submission)
-    records.accept(submission)
+def test_a_worker_that_is_faster_than_the_web_creates_the_record(store: Store) -> None:
+    submission = submitted()
+    store.start(submission)
+    store.records.accept(submission)
 
-    assert granted is Claim.GRANTED
-    assert status(records, submission) is Status.RUNNING
+    assert store.status(submission) is Status.RUNNING
 
 
-def test_a_refused_task_is_unreadable_and_never_runs(records: Records, submission: Submission) -> None:
-    was_refused = records.refuse(submission.task_id)
+def test_a_refused_task_is_unreadable_and_never_runs(store: Store) -> None:
+    submission = submitted()
+
+    was_refused = store.records.refuse(submission.task_id)
 
     assert was_refused
-    assert claim(records, submission) is Claim.STALE
-    assert records.get(submission.task_id) is None
+    assert store.claim(submission).claim is Claim.STALE
+    assert store.records.get(submission.task_id) is None
 
 
-def test_a_claimed_task_cannot_be_refused(records: Records, submission: Submission) -> None:
-    claim(records, submission)
+def test_a_lifted_refusal_lets_the_same_id_run(store: Store) -> None:
+    submission = submitted()
+    store.records.refuse(submission.task_id)
+    store.records.lift(submission.task_id)
+    store.records.accept(submission)
 
-    assert not records.refuse(submission.task_id)
+    assert store.claim(submission).claim is Claim.GRANTED
+
+
+def test_a_claimed_task_cannot_be_refused(store: Store) -> None:
+    submission = submitted()
+    store.start(submission)
+
+    assert not store.records.refuse(submission.task_id)
+
+
+# Attempts
 
 
 @pytest.mark.parametrize("attempt", [2, 3])
-def test_only_the_next_attempt_may_start(records: Records, submission: Submission, attempt: int) -> None:
-    records.accept(submission)
-
-    assert claim(records, submission, attempt) is Claim.STALE
+def test_only_the_next_attempt_may_start(store: Store, attempt: int) -> None:
+    assert store.claim(store.accept(), attempt).claim is Claim.STALE
 
 
-def test_a_retry_starts_the_next_attempt_and_ends_the_last(records: Records, submission: Submission) -> None:
-    claim(records, submission)
-    records.retry(submission.task_id, attempt=1, error=BUSY, delay_s=4)
-    while_waiting = records.get(submission.task_id)
-    old_copy = claim(records, submission)
-    next_claim = claim(records, submission, 2)
+def test_a_retry_starts_the_next_attempt_and_ends_the_last(store: Store) -> None:
+    submission = submitted()
+    store.retry(submission, store.start(submission), delay_s=4)
+    waiting = store.read(submission)
+    old_copy = store.claim(submission).claim
+    next_claim = store.claim(submission, 2).claim
 
-    assert while_waiting is not None
-    assert (while_waiting.status, while_waiting.error) == (Status.RETRYING, BUSY)
-    assert while_waiting.due_at > while_waiting.attempts[0].started_at
+    assert (waiting.status, waiting.error, waiting.attempts[0].error) == (Status.RETRYING, BUSY, BUSY)
+    assert waiting.due_at > waiting.attempts[0].started_at
     assert (old_copy, next_claim) == (Claim.STALE, Claim.GRANTED)
 
 
-FINISH: dict[str, Callable[[Records, str], None]] = {
-    "succeeded": lambda records, task_id: records.succeed(task_id, attempt=1, result={"words": 2}),
-    "failed": lambda records, task_id: records.fail(task_id, attempt=1, error=BUSY),
+END: dict[str, Callable[[Store, Submission, Run], None]] = {
+    "succeeded": Store.succeed,
+    "failed": Store.fail,
+    "cancelled": lambda store, _, run: store.attempts.stop(run.task_id, delivery=run.delivery),
 }
 
 
-@pytest.mark.parametrize("final", FINISH)
-def test_a_final_status_stays(records: Records, submission: Submission, final: str) -> None:
-    claim(records, submission)
-    FINISH[final](records, submission.task_id)
-    for change in FINISH.values():
-        change(records, submission.task_id)
-    records.retry(submission.task_id, attempt=1, error=BUSY, delay_s=1)
+@pytest.mark.parametrize("final", END)
+def test_a_final_status_stays(store: Store, final: str) -> None:
+    submission = submitted()
+    run = store.start(submission)
+    END[final](store, submission, run)
+    for end in END.values():
+        end(store, submission, run)
+    store.retry(submission, run)
+    store.attempts.bury(submission.task_id, error=LOST)
 
-    assert status(records, submission) == final
-    assert claim(records, submission, 2) is Claim.STALE
-
-
-def test_a_redelivered_attempt_runs_again_and_three_losses_fail_the_task(
-    records: Records, submission: Submission
-) -> None:
-    claims = [claim(records, submission, redelivered=turn > 0) for turn in range(MAX_DELIVERIES + 1)]
-
-    record = records.get(submission.task_id)
-
-    assert claims == [Claim.GRANTED] * MAX_DELIVERIES + [Claim.LOST_TOO_OFTEN]
-    assert record is not None
-    assert record.error is not None
-    assert (record.status, record.error.code) == (Status.FAILED, "worker_lost")
-    assert len(record.attempts) == MAX_DELIVERIES
+    assert store.status(submission) == final
+    assert store.records.cancel(submission.task_id) is Cancellation.FINAL
+    assert store.claim(submission, 2).claim is (Claim.REVOKED if final == "cancelled" else Claim.STALE)
 
 
-def test_a_second_copy_of_a_running_attempt_is_dropped(records: Records, submission: Submission) -> None:
-    first, copy = claim(records, submission), claim(records, submission)
-
-    assert (first, copy) == (Claim.GRANTED, Claim.STALE)
-
-
-def test_a_claim_that_is_asked_twice_is_one_attempt(records: Records, submission: Submission) -> None:
-    answers = [records.claim(submission, attempt=1, worker="w", delivery="same") for _ in range(2)]
-
-    record = records.get(submission.task_id)
+def test_a_claim_that_is_asked_twice_is_one_attempt(store: Store) -> None:
+    submission = submitted()
+    answers = [store.claim(submission, delivery="same").claim for _ in range(2)]
 
     assert answers == [Claim.GRANTED] * 2
-    assert record is not None
-    assert len(record.attempts) == 1
+    assert len(store.read(submission).attempts) == 1
 
 
-def test_what_a_worker_hands_back_is_no_lost_delivery(records: Records, submission: Submission) -> None:
-    claims = [claim(records, submission)]
-    for _ in range(MAX_DELIVERIES + 1):
-        records.hand_back(submission.task_id, attempt=1)
-        claims.append(claim(records, submission, redelivered=True))
+def test_a_second_delivery_waits_while_the_first_runs(store: Store) -> None:
+    submission = submitted()
+    store.start(submission)
 
-    assert claims == [Claim.GRANTED] * (MAX_DELIVERIES + 2)
+    answer = store.claim(submission)
 
-
-def test_progress_is_of_the_running_attempt_only(records: Records, submission: Submission) -> None:
-    claim(records, submission)
-    records.report_progress(submission.task_id, attempt=1, progress=Progress(1, 2, "rows"))
-    records.report_progress(submission.task_id, attempt=2, progress=Progress(9, 9, "other"))
-
-    record = records.get(submission.task_id)
-
-    assert record is not None
-    assert record.progress == Progress(1, 2, "rows")
+    assert answer.claim is Claim.WAIT
+    assert 0 < answer.wait_s <= LEASE_S
 
 
-def test_a_mark_outlives_its_attempt(records: Records, submission: Submission) -> None:
-    claim(records, submission)
-    records.set_mark(submission.task_id, "sent", ["ada@example.com"])
-    records.retry(submission.task_id, attempt=1, error=BUSY, delay_s=1)
+def test_the_next_attempt_waits_until_the_last_one_has_ended(store: Store) -> None:
+    submission = submitted()
+    store.start(submission)
 
-    assert records.mark(submission.task_id, "sent") == ["ada@example.com"]
-    assert records.mark(submission.task_id, "other") is None
+    assert store.claim(submission, 2).claim is Claim.WAIT
+
+
+def test_only_the_delivery_that_claimed_an_attempt_may_end_it(store: Store) -> None:
+    submission = submitted()
+    store.start(submission)
+    store.succeed(submission, Run(submission.task_id, "another"))
+
+    assert store.status(submission) is Status.RUNNING
+
+
+def test_a_result_whose_record_is_gone_brings_the_record_back(store: Store) -> None:
+    submission = submitted()
+    run = store.start(submission)
+    store.records.client.flushdb()
+    store.succeed(submission, run)
+
+    assert store.read(submission).result == {"words": 2}
+
+
+def test_progress_is_of_the_running_attempt_only(store: Store) -> None:
+    submission = submitted()
+    run = store.start(submission)
+    store.attempts.report_progress(run, Progress(1, 2, "rows"))
+    store.attempts.report_progress(Run(submission.task_id, "another"), Progress(9, 9, "other"))
+
+    assert store.read(submission).progress == Progress(1, 2, "rows")
+
+
+def test_a_mark_outlives_its_attempt(store: Store) -> None:
+    submission = submitted()
+    run = store.start(submission)
+    store.attempts.set_mark(submission.task_id, "sent", ["ada@example.com"])
+    store.retry(submission, run)
+
+    assert store.attempts.mark(submission.task_id, "sent") == ["ada@example.com"]
+    assert store.attempts.mark(submission.task_id, "other") is None
+
+
+# Lost workers
+
+
+def test_a_lost_attempt_runs_again_and_three_losses_fail_the_task(store: Store) -> None:
+    submission = submitted()
+    for _ in range(MAX_DELIVERIES):
+        store.attempts.give_up(store.start(submission), is_lost=True)
+
+    record = store.read(submission)
+
+    assert record.error is not None
+    assert (record.status, record.error.code, record.error.retryable) == (Status.FAILED, "worker_lost", True)
+    assert [attempt.number for attempt in record.attempts] == [1] * MAX_DELIVERIES
+
+
+def test_one_message_of_a_task_that_lost_its_workers_is_a_dead_letter(store: Store) -> None:
+    submission = submitted()
+    for _ in range(MAX_DELIVERIES):
+        store.attempts.give_up(store.start(submission), is_lost=True)
+
+    asked_twice = [store.claim(submission, delivery="letter").claim for _ in range(2)]
+    another_copy = store.claim(submission).claim
+
+    assert asked_twice == [Claim.DEAD_LETTER] * 2
+    assert another_copy is Claim.STALE
+
+
+def test_what_a_worker_hands_back_is_no_lost_delivery(store: Store) -> None:
+    submission = submitted()
+    for _ in range(MAX_DELIVERIES + 2):
+        store.attempts.give_up(store.start(submission), is_lost=False)
+
+    assert store.status(submission) is Status.RETRYING
+
+
+def test_losses_are_counted_anew_for_each_attempt(store: Store) -> None:
+    submission = submitted()
+    for attempt in (1, 2):
+        for _ in range(MAX_DELIVERIES - 1):
+            store.attempts.give_up(store.start(submission, attempt), is_lost=True)
+        store.retry(submission, store.start(submission, attempt))
+
+    assert store.status(submission) is Status.RETRYING
+    assert store.claim(submission, 3).claim is Claim.GRANTED
+
+
+def test_a_lease_that_lapsed_is_a_lost_delivery(store: Store, wait_until: WaitUntil) -> None:
+    submission = submitted()
+    run = store.start(submission)
+    lapse_leases(store)
+    unjudged = store.attempts.sweep(may_judge_leases=False)
+    swept = store.attempts.sweep(may_judge_leases=True)
+
+    assert (unjudged.lost, swept.lost) == (0, 1)
+    assert store.status(submission) is Status.RETRYING
+    assert store.claim(submission).claim is Claim.GRANTED
+    assert not store.attempts.renew([run])[0].is_held
+
+
+def test_a_worker_that_comes_back_before_another_takes_over_keeps_its_attempt(store: Store) -> None:
+    submission = submitted()
+    run = store.start(submission)
+    lapse_leases(store)
+    store.attempts.sweep(may_judge_leases=True)
+    lease = store.attempts.renew([run])[0]
+    store.succeed(submission, run)
+
+    assert lease.is_held
+    assert store.status(submission) is Status.SUCCEEDED
+    assert store.read(submission).attempts[0].error is None
+
+
+def test_a_renewed_lease_does_not_lapse(store: Store) -> None:
+    submission = submitted()
+    run = store.start(submission)
+    lapse_leases(store)
+    store.attempts.renew([run])
+
+    assert store.attempts.sweep(may_judge_leases=True).lost == 0
+
+
+# Cancelling
+
+
+def test_a_task_that_has_not_started_is_cancelled_for_good(store: Store) -> None:
+    submission = store.accept()
+
+    answer = store.records.cancel(submission.task_id)
+
+    assert answer is Cancellation.CANCELLED
+    assert store.claim(submission).claim is Claim.REVOKED
+    assert store.status(submission) is Status.CANCELLED
+
+
+def test_a_running_task_is_asked_to_stop_and_learns_it_by_its_progress_and_its_lease(store: Store) -> None:
+    submission = submitted()
+    run = store.start(submission)
+
+    answer = store.records.cancel(submission.task_id)
+    may_go_on = store.attempts.report_progress(run, Progress(1, 2))
+    lease = store.attempts.renew([run])[0]
+
+    assert (answer, may_go_on) == (Cancellation.REQUESTED, False)
+    assert lease.cancelled_since_s is not None
+    assert store.read(submission).is_cancel_requested
+
+
+@pytest.mark.parametrize("how", ["retry", "give_up"])
+def test_a_cancelled_task_has_no_further_attempt(store: Store, how: str) -> None:
+    submission = submitted()
+    run = store.start(submission)
+    store.records.cancel(submission.task_id)
+    if how == "retry":
+        store.retry(submission, run)
+    else:
+        store.attempts.give_up(run, is_lost=False)
+
+    assert store.status(submission) is Status.CANCELLED
+
+
+def test_no_task_is_missing(store: Store) -> None:
+    assert store.records.cancel("unknown") is Cancellation.MISSING
+
+
+# Expiry, delays, pauses, rate limits
+
+
+def test_a_task_that_is_claimed_after_its_deadline_expires(store: Store) -> None:
+    submission = store.accept(expires_in_s=0.001)
+    time.sleep(0.01)
+
+    assert store.claim(submission).claim is Claim.REVOKED
+    assert store.status(submission) is Status.EXPIRED
+
+
+def test_a_sweep_expires_what_nobody_claims_and_spares_what_has_started(store: Store) -> None:
+    waiting, started = store.accept(expires_in_s=0.05), store.accept(expires_in_s=0.05)
+    store.retry(started, store.start(started))
+    time.sleep(0.06)
+
+    swept = store.attempts.sweep(may_judge_leases=True)
+
+    assert swept.expired == 1
+    assert (store.status(waiting), store.status(started)) == (Status.EXPIRED, Status.RETRYING)
+
+
+def test_a_scheduled_task_is_queued_when_it_is_due(store: Store) -> None:
+    soon, later = store.accept(**in_seconds(0.05)), store.accept(**in_seconds(60))
+    before = store.status(soon)
+    time.sleep(0.06)
+    store.attempts.sweep(may_judge_leases=True)
+
+    assert before is Status.SCHEDULED
+    assert (store.status(soon), store.status(later)) == (Status.QUEUED, Status.SCHEDULED)
+
+
+def test_a_hastened_task_is_due_now_and_the_delayed_copy_is_dropped(store: Store) -> None:
+    submission = store.accept(**in_seconds(60))
+
+    is_hastened = store.records.hasten(submission.task_id, attempt=1)
+    run = store.start(submission)
+    store.succeed(submission, run)
+
+    assert is_hastened
+    assert store.claim(submission).claim is Claim.STALE
+    assert not store.records.hasten(submission.task_id, attempt=1)
+
+
+def test_a_paused_queue_starts_nothing_until_it_is_resumed(store: Store) -> None:
+    submission, pauses = store.accept(), Pauses(store.records.client)
+    pauses.pause("low_priority")
+    while_paused = store.claim(submission).claim
+    status = store.status(submission)
+    pauses.resume("low_priority")
+
+    assert (while_paused, status) == (Claim.PAUSED, Status.QUEUED)
+    assert store.claim(submission).claim is Claim.GRANTED
+
+
+def test_over_the_rate_limit_means_later_in_order_and_only_once(store: Store) -> None:
+    limit = RateLimit(count=2, period_s=10)
+    submissions = [store.accept() for _ in range(5)]
+
+    answers = [store.claim(one, rate=limit) for one in submissions]
+    asked_again = store.claim(submissions[2], rate=limit)
+
+    assert [answer.claim for answer in answers] == [Claim.GRANTED] * 2 + [Claim.WAIT] * 3
+    assert [round(answer.wait_s) for answer in answers[2:]] == [5, 10, 15]
+    assert (asked_again.claim, round(asked_again.wait_s)) == (Claim.WAIT, 5)
+    assert store.status(submissions[2]) is Status.QUEUED
+    assert store.read(submissions[2]).due_at > now()
+
+
+def test_a_reserved_start_is_granted_when_its_time_has_come(store: Store) -> None:
+    limit = RateLimit(count=1, period_s=0.1)
+    first, second = store.accept(), store.accept()
+    store.claim(first, rate=limit)
+    put_off = store.claim(second, rate=limit)
+    time.sleep(put_off.wait_s)
+
+    assert store.claim(second, rate=limit).claim is Claim.GRANTED
+
+
+# Dead letters
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_buried_task_is_failed(store: Store, is_known: bool) -> None:
+    submission = store.accept() if is_known else submitted()
+
+    store.attempts.bury(submission.task_id, error=LOST, submission=submission)
+
+    assert (store.status(submission), store.read(submission).error) == (Status.FAILED, LOST)
+
+
+def test_the_last_message_of_a_running_task_is_missed_only_if_the_run_is_lost(store: Store) -> None:
+    finished, lost = submitted(), submitted()
+    runs = [store.start(one) for one in (finished, lost)]
+    for one in (finished, lost):
+        store.attempts.bury(one.task_id, error=LOST)
+    store.succeed(finished, runs[0])
+    store.attempts.give_up(runs[1], is_lost=True)
+
+    assert (store.status(finished), store.status(lost)) == (Status.SUCCEEDED, Status.FAILED)
+
+
+# The index and what is left
+
+
+def test_a_filter_finds_newest_first_and_pages_do_not_move_when_tasks_arrive(store: Store) -> None:
+    submissions = [store.accept(tags=("t",) if number % 2 else ()) for number in range(7)]
+    wanted = TaskFilter(statuses=frozenset({Status.QUEUED}), priority=Priority.LOW)
+    first = store.index.page(wanted, limit=3)
+    store.accept()
+    second = store.index.page(wanted, limit=3, cursor=first.next_cursor)
+    last = store.index.page(wanted, limit=3, cursor=second.next_cursor)
+
+    pages = [*first.task_ids, *second.task_ids, *last.task_ids]
+    assert pages == [one.task_id for one in reversed(submissions)]
+    assert last.next_cursor is None
+    assert store.index.count(TaskFilter(tag="t")) == 3
+    assert store.index.count(TaskFilter(tag="t", task_type="other")) == 0
+
+
+def test_tasks_of_one_millisecond_keep_the_order_of_their_acceptance(store: Store) -> None:
+    moment = now()
+    submissions = [store.accept(created_at=moment, due_at=moment) for _ in range(50)]
+
+    page = store.index.page(TaskFilter(), limit=200)
+
+    assert list(page.task_ids) == [one.task_id for one in reversed(submissions)]
+
+
+def test_creation_bounds_are_exclusive(store: Store) -> None:
+    moment = now().replace(microsecond=0)
+    ids = [store.accept(**at(moment + timedelta(seconds=second))).task_id for second in range(3)]
+
+    found = store.index.page(
+        TaskFilter(created_after=moment, created_before=moment + timedelta(seconds=2)), limit=10
+    ).task_ids
+
+    assert list(found) == [ids[1]]
+    assert store.index.oldest_created_at(TaskFilter()) == moment
+
+
+def at(moment: Any) -> dict[str, Any]:
+    return {"created_at": moment, "due_at": moment}
+
+
+def test_a_cursor_that_no_page_gave_is_refused(store: Store) -> None:
+    with pytest.raises(ValueError, match="cursor"):
+        store.index.page(TaskFilter(), limit=1, cursor="nonsense")
+
+
+def test_retention_leaves_nothing_behind(stores: LocalSystem, store: Store) -> None:
+    records = Records(store.records.client, retention_s=0)
+    short = Store(records, Attempts(records.client, retention_s=0), store.index)
+    for end in END.values():
+        submission = short.accept(tags=("a", "b"), expires_in_s=60)
+        end(short, submission, short.start(submission))
+    short.records.cancel(short.accept(**in_seconds(0.01)).task_id)
+    time.sleep(0.05)
+    swept = short.attempts.sweep(may_judge_leases=True)
+    events_left = records.client.xlen("events")
+    left = {key for key in records.client.scan_iter() if not key.startswith("tie:")}
+
+    assert swept.forgotten == 4
+    assert events_left == 0
+    assert left == {"task_types", "counters", "events"}
+
+
+def test_a_final_record_stays_while_a_copy_of_its_message_can_arrive(store: Store) -> None:
+    short = Records(store.records.client, retention_s=0)
+    submission = store.accept(**in_seconds(60))
+    short.cancel(submission.task_id)
+
+    Attempts(short.client, retention_s=0).sweep(may_judge_leases=True)
+
+    assert store.claim(submission).claim is Claim.REVOKED
 
 
 def test_a_store_that_is_down_is_unavailable() -> None:
@@ -178,3 +556,10 @@ def test_a_store_that_is_down_is_unavailable() -> None:
         records.get("any")
 
     assert caught.value.missing == "store"
+
+
+def lapse_leases(store: Store) -> None:
+    """As if LEASE_S had passed without a renewal."""
+    client = store.records.client
+    for task_id in client.zrange("leases", 0, -1):
+        client.zadd("leases", {str(task_id): 1})

@@ -101,7 +101,7 @@ def test_a_task_beyond_its_time_limit_fails_once(service: Service, wait_until: W
 
 
 def test_a_high_task_does_not_wait_behind_low_ones(service: Service, wait_until: WaitUntil) -> None:
-    low = [service.submit({"seconds": 0.05}, priority="low") for _ in range(100)]
+    low = [service.submit({"seconds": 0.3}, priority="low") for _ in range(40)]
     slowest_s = 0.0
     for _ in range(5):
         began = time.monotonic()
@@ -112,7 +112,7 @@ def test_a_high_task_does_not_wait_behind_low_ones(service: Service, wait_until:
     wait_until(lambda: all(service.is_final(task_id) for task_id in low), 60, "the low tasks ran too")
 
     assert unfinished > 0, "the low queue was empty before the high tasks ran: the test shows nothing"
-    assert slowest_s < 5  # generous: 100 low tasks take less than that only when they are many workers
+    assert slowest_s < 5  # generous: the low tasks take longer than that
 
 
 def test_a_killed_worker_loses_nothing(service: Service, celery: Celery, wait_until: WaitUntil) -> None:

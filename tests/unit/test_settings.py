@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from taskservice.errors import ConfigurationError
+from taskservice.model import RateLimit
 from taskservice.settings import load_settings
 
 
@@ -48,6 +49,9 @@ def test_a_secret_can_come_from_a_file(tmp_path: Path) -> None:
         ("SMTP_PORT", "0"),
         ("SMTP_SECURITY", "ssl3"),
         ("LOG_LEVEL", "LOUD"),
+        ("RATE_LIMITS", "email_sending"),
+        ("RATE_LIMITS", "email_sending=0/m"),
+        ("RATE_LIMITS", "email_sending=5/year"),
         ("SMTP_PASSWORD_FILE", "/does/not/exist"),
     ],
 )
@@ -61,3 +65,9 @@ def test_a_complaint_about_a_url_keeps_its_password_secret() -> None:
         load_settings({"CELERY_BROKER_URL": "amqp://user:s3cret@host:port"})
 
     assert "s3cret" not in str(caught.value)
+
+
+def test_rate_limits_are_read_per_type() -> None:
+    settings = load_settings({"RATE_LIMITS": "email_sending=100/m, data_processing=2/s"})
+
+    assert settings.rate_limits == {"email_sending": RateLimit(100, 60), "data_processing": RateLimit(2, 1)}

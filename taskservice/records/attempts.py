@@ -1,0 +1,160 @@
+"""The attempts of tasks, as a worker claims, holds and ends them.
+
+Knows neither HTTP nor Celery.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import redis
+
+from taskservice.model import ErrorInfo, Progress, RateLimit, Submission
+from taskservice.records.script import Transitions, connect, creation, record_key
+
+
+class Claim(StrEnum):
+    """A worker's answer when it asks to start an attempt."""
+
+    GRANTED = "granted"
+    STALE = "stale"  # refused, final, or not the record's next attempt: drop the message
+    REVOKED = "revoked"  # cancelled or expired: drop the message
+    DEAD_LETTER = "dead_letter"  # failed with its workers: the message goes to the dead letters
+    WAIT = "wait"  # the type's rate limit, or another delivery that may still run: ask again in `wait_s`
+    PAUSED = "paused"  # its queue is paused: put the message back
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimAnswer:
+    """What became of a claim; `wait_s` only with WAIT."""
+
+    claim: Claim
+    wait_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An attempt that runs here: the task, and the delivery that claimed it."""
+
+    task_id: str
+    delivery: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """How a renewal went."""
+
+    is_held: bool  # False: the attempt has ended, or another delivery has taken over
+    cancelled_since_s: float | None  # since when a client wants it to stop
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """How many tasks a sweep moved."""
+
+    became_due: int
+    expired: int
+    lost: int
+    forgotten: int
+
+
+class Attempts:
+    """Safe to share between threads; open no connection before a fork.
+
+    Every method raises redis.RedisError: whether to wait then is the worker's decision.
+    """
+
+    def __init__(self, client: redis.Redis, *, retention_s: int) -> None:
+        self.client = client
+        self._transitions = Transitions(client, retention_s=retention_s)
+
+    @classmethod
+    def connect(cls, url: str, *, retention_s: int, timeout_s: float | None = 1.0) -> Attempts:
+        """Connects lazily, at first use."""
+        return cls(connect(url, timeout_s=timeout_s), retention_s=retention_s)
+
+    def claim(
+        self, submission: Submission, *, attempt: int, worker: str, delivery: str, rate: RateLimit | None = None
+    ) -> ClaimAnswer:
+        """Start an attempt, and hold it for LEASE_S.
+
+        `delivery` is one word per delivered message: asking twice with it is granted once. It names the owner of the
+        attempt in every later call.
+        """
+        limit = {} if rate is None else {"rate": {"count": rate.count, "period_ms": round(rate.period_s * 1000)}}
+        word, *wait_ms = self._transitions.run(
+            "claim",
+            submission.task_id,
+            creation=creation(submission),
+            attempt=attempt,
+            worker=worker,
+            delivery=delivery,
+            queue=submission.priority.queue,
+            **limit,
+        )
+        return ClaimAnswer(Claim(word), wait_ms[0] / 1000 if wait_ms else 0.0)
+
+    def succeed(self, submission: Submission, *, delivery: str, attempt: int, result: Mapping[str, Any]) -> None:
+        """Final. Ignored unless this delivery owns the attempt."""
+        self._end("succeed", submission, attempt, delivery, result=json.dumps(result))
+
+    def fail(self, submission: Submission, *, delivery: str, attempt: int, error: ErrorInfo) -> None:
+        """Final. Ignored unless this delivery owns the attempt."""
+        self._end("fail", submission, attempt, delivery, error=asdict(error))
+
+    def retry(self, submission: Submission, *, delivery: str, attempt: int, error: ErrorInfo, delay_s: float) -> None:
+        """This attempt failed, the next is due in `delay_s`."""
+        self._end("retry", submission, attempt, delivery, error=asdict(error), delay_ms=round(delay_s * 1000))
+
+    def stop(self, task_id: str, *, delivery: str) -> None:
+        """Final: cancelled. Ignored when another delivery runs it."""
+        self._transitions.run("stop", task_id, delivery=delivery)
+
+    def give_up(self, run: Run, *, is_lost: bool) -> None:
+        """Its message goes back to the broker; a lost delivery is counted, one handed back is not.
+
+        Raises redis.RedisError; then the lease ends the attempt, as a lost one.
+        """
+        self._transitions.run("give_up", run.task_id, delivery=run.delivery, is_lost=is_lost)
+
+    def renew(self, runs: Sequence[Run]) -> list[Lease]:
+        """Hold each of these attempts for LEASE_S more, in one round trip."""
+        if not runs:
+            return []
+        answers = self._transitions.run("renew", runs=[asdict(run) for run in runs])
+        return [Lease(word == "runs", since_ms / 1000 if since_ms >= 0 else None) for word, since_ms in answers]
+
+    def sweep(self, *, may_judge_leases: bool) -> Swept:
+        """Move what time has moved: due, expired, lost, out of retention; some hundreds at once.
+
+        `may_judge_leases` only if Redis could be reached for longer than a lease.
+        """
+        return Swept(*self._transitions.run("sweep", may_judge_leases=may_judge_leases))
+
+    def bury(self, task_id: str, *, error: ErrorInfo, submission: Submission | None = None) -> None:
+        """The broker gave up on its message: final unless it runs."""
+        known = {} if submission is None else {"creation": creation(submission)}
+        self._transitions.run("bury", task_id, error=asdict(error), **known)
+
+    def report_progress(self, run: Run, progress: Progress) -> bool:
+        """False if a client wants the task to stop."""
+        answer = self._transitions.run("progress", run.task_id, delivery=run.delivery, progress=asdict(progress))
+        return bool(answer != "cancelled")
+
+    def mark(self, task_id: str, key: str) -> Any | None:
+        """An effect an earlier attempt remembered."""
+        text = self.client.hget(record_key(task_id), f"mark:{key}")
+        return None if text is None else json.loads(str(text))
+
+    def set_mark(self, task_id: str, key: str, value: Any) -> None:
+        self.client.hset(record_key(task_id), f"mark:{key}", json.dumps(value))
+
+    def _end(self, action: str, submission: Submission, attempt: int, delivery: str, **details: Any) -> None:
+        """When Redis has lost the record meanwhile, it is made again first: the result must not be lost too."""
+        if self._transitions.run(action, submission.task_id, delivery=delivery, **details) == "missing":
+            self.claim(submission, attempt=attempt, worker="unknown", delivery=delivery)
+            self._transitions.run(action, submission.task_id, delivery=delivery, **details)

@@ -1,0 +1,87 @@
+"""The one script that changes records (transitions.lua), and what every part of this room shares.
+
+Must not know who asks for a transition.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from importlib import resources
+from typing import Any, TypeVar
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from taskservice.errors import Unavailable
+from taskservice.model import Submission
+
+MAX_DELIVERIES = 3  # of one attempt, each lost with its worker; then the task is failed as worker_lost
+LEASE_S = 8.0  # how long a silent worker keeps its claim; renewed every second
+
+Answer = TypeVar("Answer")
+
+
+def connect(url: str, *, timeout_s: float | None = 1.0) -> redis.Redis:
+    """A client that connects lazily, at first use."""
+    # One more try for a connection that the server has closed meanwhile; none for a server that hangs.
+    retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
+    return redis.Redis.from_url(
+        url, decode_responses=True, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry
+    )
+
+
+def guarded(call: Callable[[], Answer]) -> Answer:
+    """Raises Unavailable where Redis cannot be reached or refuses."""
+    try:
+        return call()
+    except redis.RedisError as error:
+        raise Unavailable("store") from error
+
+
+def record_key(task_id: str) -> str:
+    return f"task:{task_id}"
+
+
+class Transitions:
+    """Runs the script; safe to share between threads."""
+
+    def __init__(self, client: redis.Redis, *, retention_s: int) -> None:
+        self._script = client.register_script(_SCRIPT)
+        self._limits = {
+            "retention_ms": retention_s * 1000,
+            "lease_ms": round(LEASE_S * 1000),
+            "max_deliveries": MAX_DELIVERIES,
+        }
+
+    def run(self, action: str, task_id: str | None = None, **details: Any) -> Any:
+        """The script's answer: a word or a list. Raises redis.RedisError."""
+        # Lone surrogates in a message would be refused by the script's JSON reader.
+        text = json.dumps({**self._limits, **details}, ensure_ascii=False).encode("utf-8", "replace").decode()
+        return self._script(keys=[] if task_id is None else [record_key(task_id)], args=[action, text])
+
+
+def creation(submission: Submission) -> dict[str, Any]:
+    """What the script needs to create a record; what it must not interpret is one string."""
+    message = submission.to_message()
+    details = {
+        "submission": json.dumps(_without_empty(message)),
+        "status": submission.initial_status.value,
+        "type": submission.task_type,
+        "priority": submission.priority.value,
+        "created_at_ms": message["created_at_ms"],
+        "due_at_ms": message["due_at_ms"],
+    }
+    if submission.tags:
+        details["tags"] = json.dumps(submission.tags)
+    if submission.expires_in_s is not None:
+        details["expires_at_ms"] = message["due_at_ms"] + round(submission.expires_in_s * 1000)
+    return details
+
+
+def _without_empty(message: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in message.items() if value not in (None, [], {}) or name == "parameters"}
+
+
+_SCRIPT = resources.files("taskservice.records").joinpath("transitions.lua").read_text(encoding="utf-8")
