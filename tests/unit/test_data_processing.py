@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import duckdb
 import pytest
 from pydantic import ValidationError
 
-from taskservice.errors import PermanentError, StoredFileNotFound
+from taskservice.errors import PermanentError, StoredFileNotFound, TaskServiceError
 from taskservice.handlers import data_processing as module
 from taskservice.handlers import load_task_types
 from taskservice.handlers.data_processing import (
@@ -33,6 +34,7 @@ from taskservice.handlers.data_processing import (
 )
 from taskservice.model import MailServer, StoredFile
 
+ENDLESS = "SELECT count(*) FROM range(1000000) a, range(1000000) b"
 ROWS = [{"city": "Oslo", "n": 1}, {"city": "Rome", "n": 4}, {"city": "Oslo", "n": None}]
 
 
@@ -71,6 +73,10 @@ class DirectoryFiles:
         return path
 
 
+class Stopped(TaskServiceError):
+    """What a context's progress raises when the task is to end, or a signal handler in the middle of the work."""
+
+
 class Context:
     """A world with files in it, that remembers the progress it was told."""
 
@@ -81,9 +87,12 @@ class Context:
     def __init__(self, directory: Path) -> None:
         self.files = DirectoryFiles(directory)
         self.steps: list[tuple[int, int]] = []
+        self.stops_after = 10_000
 
     def progress(self, current: int, total: int, message: str = "") -> None:
         self.steps.append((current, total))
+        if len(self.steps) > self.stops_after:
+            raise Stopped
 
     def sent_mark(self, key: str) -> Any | None:
         return None
@@ -155,7 +164,7 @@ def test_importing_the_parameters_does_not_import_duckdb() -> None:
     code = "import sys, taskservice.handlers.data_processing; sys.exit('duckdb' in sys.modules)"
 
     assert (
-        subprocess.run([sys.executable, "-c", code], cwd=Path(module.__file__).parents[2], check=False).returncode == 0
+        subprocess.run([sys.executable, "-c", code], cwd=Path(module.__file__).parents[3], check=False).returncode == 0
     )
 
 
@@ -448,9 +457,39 @@ def test_a_query_over_a_file_is_timed_out_too(context: Context, tmp_path: Path) 
     (tmp_path / "a.csv").write_text("a,b\n1,2\n", encoding="utf-8")
 
     with pytest.raises(PermanentError) as caught:
-        summarize_file("a.csv", "SELECT count(*) FROM range(1000000) a, range(1000000) b", context, time_limit_s=0.5)
+        summarize_file("a.csv", ENDLESS, context, time_limit_s=0.5)
 
     assert caught.value.code == "timed_out"
+
+
+def test_a_query_over_rows_ends_as_soon_as_the_task_is_to_stop(context: Context) -> None:
+    context.stops_after = 1
+
+    with pytest.raises(Stopped):
+        run(context, data=ROWS, query=ENDLESS)
+
+
+def test_a_query_over_a_file_ends_as_soon_as_the_task_is_to_stop(context: Context, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    context.stops_after = 3
+
+    with pytest.raises(Stopped):
+        run(context, file="a.csv", query=ENDLESS)
+
+    assert context.steps[-1] == (1, 3)
+
+
+def test_what_a_signal_raises_during_a_query_stays_what_it_is(context: Context) -> None:
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(Stopped):
+            run(context, data=ROWS, query=ENDLESS)
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_the_example_works_as_it_stands(context: Context) -> None:

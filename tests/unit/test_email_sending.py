@@ -26,7 +26,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 from pydantic import ValidationError
 
-from taskservice.errors import PermanentError, StoredFileNotFound, TransientError
+from taskservice.errors import PermanentError, StoredFileNotFound, TaskCancelled, TransientError
 from taskservice.handlers.email_sending import MAX_ATTACHMENT_BYTES, EmailParameters, send_email
 from taskservice.model import MailServer, StoredFile
 
@@ -79,9 +79,13 @@ class Context:
     attempt: int = 1
     files: MemoryFiles = field(default_factory=MemoryFiles)
     marks: dict[str, Any] = field(default_factory=dict)
+    told: list[tuple[int, int]] = field(default_factory=list)
+    is_cancelled: bool = False
 
     def progress(self, current: int, total: int, message: str = "") -> None:
-        pass
+        self.told.append((current, total))
+        if self.is_cancelled:
+            raise TaskCancelled
 
     def sent_mark(self, key: str) -> Any | None:
         return self.marks.get(key)
@@ -426,6 +430,24 @@ def test_what_an_earlier_attempt_delivered_is_not_sent_again() -> None:
 
     assert again == first
     assert len(inbox.envelopes) == 1
+
+
+def test_a_task_that_is_cancelled_has_sent_nothing_and_one_that_has_sent_is_not_cancelled() -> None:
+    inbox = Inbox()
+    sent = parameters(to=["ada@example.com", "bob@example.com"])
+    with serving(inbox) as server:
+        ctx = Context(server, is_cancelled=True)
+        with pytest.raises(TaskCancelled):
+            send_email(sent, ctx)
+        ctx.is_cancelled = False
+        send_email(sent, ctx)
+    ctx.is_cancelled = True
+
+    again = send_email(sent, ctx)
+
+    assert inbox.recipients == [sent.recipients]
+    assert again["accepted"] == sent.recipients
+    assert ctx.told == [(1, 2), (1, 2), (2, 2)]
 
 
 class RudeInbox(Inbox):

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
-from taskservice.errors import PermanentError
+from taskservice.errors import PermanentError, TaskCancelled
 from taskservice.files import FsspecFileStore
 from taskservice.handlers import file_processing
 from taskservice.handlers.file_processing import FileProcessingParameters, process_file
@@ -41,9 +41,12 @@ class _Context:
         self.files = files
         self.mail_server = MailServer("localhost", 25, "tasks@localhost")
         self.told: list[tuple[int, int, str]] = []
+        self.is_cancelled = False
 
     def progress(self, current: int, total: int, message: str = "") -> None:
         self.told.append((current, total, message))
+        if self.is_cancelled:
+            raise TaskCancelled
 
     def sent_mark(self, key: str) -> Any | None:
         return None
@@ -546,3 +549,41 @@ def test_table_of_too_many_rows_is_refused(context: _Context) -> None:
     context.put("a.csv", b"n\n" + b"1\n" * (file_processing.MAX_ROWS + 1))
 
     assert _failure(context, filename="a.csv") == "file_too_large"
+
+
+# --- cancellation
+
+
+@pytest.mark.parametrize(
+    ("filename", "content", "options"),
+    [
+        ("a.txt", b"words", {"operation": "inspect"}),
+        ("a.txt", b"words", {"operation": "checksum"}),
+        ("a.txt", b"words", {"operation": "extract_text", "output": "made"}),
+        ("a.txt", b"words", {"operation": "compress", "output": "made"}),
+        ("a.pdf", _pdf("one", "two"), {"operation": "extract_text", "output": "made"}),
+        ("a.zip", _zip({"a": b"", "b": b""}), {"operation": "inspect"}),
+        ("a.tar", _tar({"a": b"", "b": b""}), {"operation": "inspect"}),
+        ("a.tar.gz", _tar({"a": b"", "b": b""}, "w:gz"), {"operation": "inspect"}),
+    ],
+)
+def test_a_cancelled_task_stops_at_its_first_progress_and_makes_nothing(
+    context: _Context, filename: str, content: bytes, options: dict[str, Any]
+) -> None:
+    context.put(filename, content)
+    context.is_cancelled = True
+
+    with pytest.raises(TaskCancelled):
+        _run(context, filename=filename, **options)
+
+    assert len(context.told) == 1
+    assert [file.filename for file in context.files.list()] == [filename]
+
+
+def test_the_end_of_an_archive_is_told_once(context: _Context) -> None:
+    content = _tar({str(number): b"" for number in range(100)}, "w:gz")
+    context.put("a.tar.gz", content)
+
+    _run(context, filename="a.tar.gz")
+
+    assert [current for current, total, _ in context.told if current == total] == [len(content)]
