@@ -11,6 +11,7 @@ from typing import Any
 import redis
 from celery import states
 from celery.backends.redis import RedisBackend
+from celery.exceptions import Reject
 
 from taskservice.errors import TaskError
 from taskservice.model import ErrorInfo, Status, Submission
@@ -50,7 +51,7 @@ class RecordBackend(RedisBackend):
         delivery, arguments = getattr(request, "delivery", None), getattr(request, "args", None)
         if state == states.REVOKED:  # Flower's Revoke and Terminate
             self.attempts.stop(task_id, delivery=delivery or "")
-        elif delivery and arguments:  # else a message that cannot be run, which the reaper settles
+        elif delivery and arguments and not isinstance(result, Reject):  # those are dead letters: the reaper settles
             owner = {"delivery": delivery, "attempt": request.retries + 1}
             submission = Submission.from_message(arguments[0])
             if state == states.SUCCESS:

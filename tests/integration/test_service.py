@@ -5,50 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
-from typing import Any
 
 import psutil
 import pytest
-import requests
 from celery import Celery
 
 from celery_config import make_celery
 from taskservice.local.system import LocalSystem
 from taskservice.settings import load_settings
 from tests.conftest import WaitUntil
-
-FINAL = ("succeeded", "failed")
-
-
-class Service:
-    """A client that knows the processes behind the API."""
-
-    def __init__(self, system: LocalSystem) -> None:
-        self.system = system
-        self._session = requests.Session()
-
-    def submit(self, parameters: dict[str, Any], **members: Any) -> str:
-        body = {"task_type": "sleep", "parameters": parameters, **members}
-        answer = self._session.post(f"{self.system.url}/api/tasks", json=body, timeout=10)
-        assert answer.status_code == 202, answer.text
-        return str(answer.json()["task_id"])
-
-    def task(self, task_id: str) -> dict[str, Any]:
-        answer = self._session.get(f"{self.system.url}/api/tasks/{task_id}", timeout=10)
-        assert answer.status_code == 200, answer.text
-        task: dict[str, Any] = answer.json()
-        return task
-
-    def is_final(self, task_id: str) -> bool:
-        return self.task(task_id)["status"] in FINAL
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    env = {"TASK_TYPE_MODULES": "tests.support.task_types"}
-    with LocalSystem(tmp_path_factory.mktemp("service"), private_ports=True, env=env) as system:
-        yield Service(system)
+from tests.support.service import Service
 
 
 @pytest.fixture
