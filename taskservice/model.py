@@ -47,6 +47,11 @@ class Status(StrEnum):
         """Celery's own word for it, as Flower and AsyncResult say it."""
         return _CELERY_STATE[self]
 
+    @property
+    def followers(self) -> frozenset[Status]:
+        """What may come next; nothing after a final one. transitions.lua makes these and no others."""
+        return _FOLLOWERS.get(self, frozenset())
+
 
 _CELERY_STATE = {
     Status.SCHEDULED: "PENDING",
@@ -57,6 +62,16 @@ _CELERY_STATE = {
     Status.FAILED: "FAILURE",
     Status.CANCELLED: "REVOKED",
     Status.EXPIRED: "REVOKED",
+}
+
+
+_ENDS_UNSTARTED = {Status.FAILED, Status.CANCELLED, Status.EXPIRED}  # failed: its message is a dead letter
+_FOLLOWERS = {
+    Status.SCHEDULED: frozenset({Status.QUEUED, Status.RUNNING} | _ENDS_UNSTARTED),
+    Status.QUEUED: frozenset({Status.RUNNING} | _ENDS_UNSTARTED),
+    Status.RUNNING: frozenset({Status.RETRYING, Status.SUCCEEDED, Status.FAILED, Status.CANCELLED}),
+    # succeeded: by the worker that was believed lost
+    Status.RETRYING: frozenset({Status.RUNNING, Status.SUCCEEDED, Status.FAILED, Status.CANCELLED}),
 }
 
 

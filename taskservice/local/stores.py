@@ -57,6 +57,7 @@ class PrivateStore:
             "appendfsync": "always" if self.embedded else "everysec",
             "save": "",  # the append-only file is the copy on disk
             "maxmemory-policy": "noeviction",
+            "hash-max-listpack-value": "1024",  # a record stays in one allocation: see benchmarks/record_store.py
             "daemonize": "no",
         }
         command = [str(server), *(word for name, value in options.items() for word in (f"--{name}", value))]

@@ -20,6 +20,8 @@ FORBIDDEN: dict[str, set[str]] = {
     "taskservice/records": WEB | BROKER | {"taskservice.api", "taskservice.worker", "celery_config"},
     "taskservice/publisher.py": WEB | STORE,
     "taskservice/submission.py": WEB | BROKER | STORE,
+    "taskservice/client": WEB | BROKER | STORE | {"taskservice.api", "taskservice.records", "taskservice.settings"},
+    "taskservice/cli": WEB | BROKER | STORE | {"taskservice.api"},
     "app.py": {"tasks", "taskservice.worker"},
     "tasks.py": {"app", "taskservice.api"},
 }
