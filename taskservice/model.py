@@ -76,6 +76,14 @@ _FOLLOWERS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Callback:
+    """Where a client wants to hear of its task: a URL, and the events it asked for."""
+
+    url: str
+    events: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
     """What a client asked for, already valid. Nothing after this checks it again."""
 
@@ -90,6 +98,9 @@ class Submission:
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)  # the client's own, echoed back
     retried_from: str | None = None  # the task this one repeats
+    callback: Callback | None = None
+    key_id: str | None = None  # the API key it was submitted with
+    batch_id: str | None = None
 
     @property
     def delay_s(self) -> float:
@@ -113,6 +124,9 @@ class Submission:
             "tags": list(self.tags),
             "metadata": dict(self.metadata),
             "retried_from": self.retried_from,
+            "callback": {"url": self.callback.url, "events": list(self.callback.events)} if self.callback else None,
+            "key_id": self.key_id,
+            "batch_id": self.batch_id,
         }
 
     @classmethod
@@ -129,7 +143,14 @@ class Submission:
             tags=tuple(message.get("tags", ())),
             metadata=message.get("metadata", {}),
             retried_from=message.get("retried_from"),
+            callback=_callback(message.get("callback")),
+            key_id=message.get("key_id"),
+            batch_id=message.get("batch_id"),
         )
+
+
+def _callback(wanted: Mapping[str, Any] | None) -> Callback | None:
+    return None if wanted is None else Callback(wanted["url"], tuple(wanted["events"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +356,8 @@ class TaskType:
     time_limit_s: int
     example: Mapping[str, Any]  # parameters that work as they stand
     rate_limit: RateLimit | None = None
+    max_retry_delay_s: int | None = None  # the service's own MAX_RETRY_DELAY if None
+    is_internal: bool = False  # the service's own work: clients cannot submit it
 
 
 def now() -> datetime:

@@ -62,6 +62,16 @@ class Swept:
     forgotten: int
 
 
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A change that a client wants to hear of: its delivery's id, and what happened to which task."""
+
+    delivery_id: str
+    task_id: str
+    event: str
+    version: int
+
+
 class Attempts:
     """Safe to share between threads; open no connection before a fork.
 
@@ -139,6 +149,17 @@ class Attempts:
         """The broker gave up on its message: final unless it runs."""
         known = {} if submission is None else {"creation": creation(submission)}
         self._transitions.run("bury", task_id, error=asdict(error), **known)
+
+    def take_outbox(self, *, hold_s: float) -> list[Posted]:
+        """Some changes to deliver, each task's in order; each comes again after `hold_s` unless `clear_outbox` removes it."""
+        taken = self._transitions.run("take_outbox", hold_ms=round(hold_s * 1000))
+        parts = (str(one).split(" ") for one in taken)
+        posted = (Posted(delivery_id, task_id, event, int(version)) for delivery_id, task_id, event, version in parts)
+        return sorted(posted, key=lambda one: one.version)
+
+    def clear_outbox(self, posted: Posted) -> None:
+        """It has been published."""
+        self.client.zrem("outbox", f"{posted.delivery_id} {posted.task_id} {posted.event} {posted.version}")
 
     def report_progress(self, run: Run, progress: Progress) -> bool:
         """False if a client wants the task to stop."""

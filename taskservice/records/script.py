@@ -75,6 +75,8 @@ def creation(submission: Submission) -> dict[str, Any]:
     }
     if submission.tags:
         details["tags"] = json.dumps(submission.tags)
+    if submission.callback is not None:
+        details["callback_events"] = json.dumps(submission.callback.events)
     if submission.expires_in_s is not None:
         details["expires_at_ms"] = message["due_at_ms"] + round(submission.expires_in_s * 1000)
     return details

@@ -8,6 +8,7 @@
 -- due, deadlines, leases, expiring
 --                          zsets of ids by the moment (ms) at which `sweep` looks at them
 -- events                   stream: every change, oldest trimmed
+-- outbox                   zset of "delivery task event version" by the moment from which it may be published
 
 local MAX_EVENTS = 100000
 local REFUSED_S = 31 * 86400 -- a tombstone outlives the longest delay a late copy can have
@@ -25,12 +26,12 @@ local function whole(number) return string.format('%d', number) end
 local function load_task(id)
   local key = 'task:' .. id
   local got = redis.call('HMGET', key, 'status', 'attempt', 'delivery', 'type', 'priority', 'score', 'tags',
-    'due_at_ms', 'expires_at_ms', 'may_reclaim', 'cancel_requested_at_ms')
+    'due_at_ms', 'expires_at_ms', 'may_reclaim', 'cancel_requested_at_ms', 'callback_events')
   return {
     id = id, key = key, status = got[1], attempt = tonumber(got[2] or 0), delivery = got[3], type = got[4],
     priority = got[5], score = got[6], tags = got[7], due_at_ms = tonumber(got[8] or 0),
     expires_at_ms = got[9] and tonumber(got[9]), may_reclaim = got[10] == '1',
-    cancel_requested_at_ms = got[11] and tonumber(got[11]),
+    cancel_requested_at_ms = got[11] and tonumber(got[11]), callback_events = got[12],
   }
 end
 
@@ -43,11 +44,21 @@ local function cells(task, status)
   return keys
 end
 
+-- The delivery's id follows from the change, so that publishing it twice is one delivery.
+local function post(task, event, version)
+  local hex = redis.sha1hex(task.id .. ':' .. version)
+  local id = string.format('%s-%s-5%s-a%s-%s', hex:sub(1, 8), hex:sub(9, 12), hex:sub(14, 16), hex:sub(18, 20), hex:sub(21, 32))
+  redis.call('ZADD', 'outbox', whole(now_ms), table.concat({id, task.id, event, version}, ' '))
+end
+
 local function emit(task, event)
   local version = redis.call('HINCRBY', task.key, 'version', 1)
   redis.call('XADD', 'events', 'MAXLEN', '~', MAX_EVENTS, '*', 'task_id', task.id, 'event', event,
     'status', task.status, 'attempt', task.attempt, 'task_type', task.type, 'priority', task.priority,
     'version', version, 'at_ms', whole(now_ms))
+  if task.callback_events and string.find(task.callback_events, '"' .. event .. '"', 1, true) then
+    post(task, event, version)
+  end
 end
 
 local function move(task, status)
@@ -73,12 +84,13 @@ local function create(id)
   local task = {
     id = id, key = 'task:' .. id, status = new.status, attempt = 0, type = new.type, priority = new.priority,
     score = score_of(new.created_at_ms), tags = new.tags, due_at_ms = new.due_at_ms,
-    expires_at_ms = new.expires_at_ms,
+    expires_at_ms = new.expires_at_ms, callback_events = new.callback_events,
   }
   redis.call('DEL', task.key) -- a refusal of an earlier try
   redis.call('HSET', task.key, 'submission', new.submission, 'status', task.status, 'attempt', 0,
     'type', task.type, 'priority', task.priority, 'score', task.score, 'due_at_ms', whole(task.due_at_ms))
   if task.tags then redis.call('HSET', task.key, 'tags', task.tags) end
+  if task.callback_events then redis.call('HSET', task.key, 'callback_events', task.callback_events) end
   if task.expires_at_ms then
     redis.call('HSET', task.key, 'expires_at_ms', whole(task.expires_at_ms))
     redis.call('ZADD', 'deadlines', whole(task.expires_at_ms), id)
@@ -369,6 +381,13 @@ function actions.sweep()
   end
   redis.call('XTRIM', 'events', 'MINID', whole(now_ms - details.retention_ms))
   return done
+end
+
+-- Takes some of the outbox; what is not removed by then comes back after a while.
+function actions.take_outbox()
+  local taken = redis.call('ZRANGEBYSCORE', 'outbox', '-inf', whole(now_ms), 'LIMIT', 0, 100)
+  for _, one in ipairs(taken) do redis.call('ZADD', 'outbox', whole(now_ms + details.hold_ms), one) end
+  return taken
 end
 
 local action = actions[ARGV[1]]

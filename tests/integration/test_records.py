@@ -15,6 +15,7 @@ from taskservice.errors import Unavailable
 from taskservice.local.ports import choose_port
 from taskservice.local.system import LocalSystem
 from taskservice.model import (
+    Callback,
     Cancellation,
     ErrorInfo,
     Priority,
@@ -563,3 +564,30 @@ def lapse_leases(store: Store) -> None:
     client = store.records.client
     for task_id in client.zrange("leases", 0, -1):
         client.zadd("leases", {str(task_id): 1})
+
+
+# The outbox of changes that clients want to hear of
+
+
+def test_a_wanted_change_is_posted_once_and_again_until_it_is_cleared(store: Store) -> None:
+    submission = store.accept(callback=Callback("https://example.com/hook", ("started", "succeeded")))
+    store.succeed(submission, store.start(submission))
+
+    first = store.attempts.take_outbox(hold_s=0.05)
+    while_held = store.attempts.take_outbox(hold_s=0.05)
+    time.sleep(0.06)
+    again = store.attempts.take_outbox(hold_s=60)
+    for posted in again:
+        store.attempts.clear_outbox(posted)
+
+    assert [posted.event for posted in first] == ["started", "succeeded"]
+    assert (while_held, again) == ([], first)
+    assert uuid.UUID(first[0].delivery_id) != uuid.UUID(first[1].delivery_id)
+    assert store.records.client.zcard("outbox") == 0
+
+
+def test_without_a_callback_nothing_is_posted(store: Store) -> None:
+    submission = store.accept()
+    store.succeed(submission, store.start(submission))
+
+    assert store.attempts.take_outbox(hold_s=1) == []
