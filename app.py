@@ -12,14 +12,24 @@ from flask_openapi3.openapi import OpenAPI
 
 from celery_config import make_celery
 from taskservice import __version__
-from taskservice.api import bodies, description, errors, files, health, tasks
-from taskservice.api.services import Services, TaskPublisher, TaskRecords
+from taskservice.api import actions, bodies, bulk, description, errors, files, health, queues, tasks
+from taskservice.api.services import (
+    KeyReservations,
+    QueuePauses,
+    Services,
+    TaskIndex,
+    TaskPublisher,
+    TaskRecords,
+)
 from taskservice.errors import ConfigurationError
 from taskservice.files import FsspecFileStore
 from taskservice.handlers import load_task_types
 from taskservice.model import FileStore
 from taskservice.publisher import Publisher
 from taskservice.records import Records
+from taskservice.records.idempotency import Reservations
+from taskservice.records.index import TaskIndex as RedisIndex
+from taskservice.records.pauses import Pauses
 from taskservice.settings import Settings, load_settings
 
 
@@ -28,17 +38,24 @@ def create_app(
     *,
     publisher: TaskPublisher | None = None,
     records: TaskRecords | None = None,
+    index: TaskIndex | None = None,
+    pauses: QueuePauses | None = None,
+    reservations: KeyReservations | None = None,
     files: FileStore | None = None,
 ) -> OpenAPI:
     """The WSGI application; settings come from the environment unless given. Raises ConfigurationError."""
     settings = settings or load_settings()
     _refuse_to_be_public(settings)
     logging.getLogger("taskservice").setLevel(settings.log_level)
+    store = Records.connect(settings.result_backend, retention_s=settings.result_retention_s)  # at its first use
     services = Services(
         publisher=publisher or Publisher(make_celery(settings, role="web")),
-        records=records or Records.connect(settings.result_backend, retention_s=settings.result_retention_s),
+        records=records or store,
+        index=index or RedisIndex(store.client),
+        pauses=pauses or Pauses(store.client),
+        reservations=reservations or Reservations(store.client),
         files=files or FsspecFileStore(settings.files_url, max_upload_bytes=settings.max_upload_bytes),
-        task_types=load_task_types(settings.task_type_modules),
+        task_types=load_task_types(settings.task_type_modules, settings.rate_limits),
         max_upload_bytes=settings.max_upload_bytes,
     )
     app = _route(services)
@@ -58,7 +75,7 @@ def _route(services: Services) -> OpenAPI:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     errors.answer_problems(app)
     bodies.bound_bodies(app, upload_endpoint=files.UPLOAD_ENDPOINT, max_upload_bytes=services.max_upload_bytes)
-    for room in (tasks, files, health):
+    for room in (tasks, actions, bulk, queues, files, health):
         app.register_api(room.create_blueprint(services))
     app.register_blueprint(description.create_blueprint(services))
     return app

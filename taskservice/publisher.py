@@ -10,6 +10,7 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
@@ -23,7 +24,7 @@ from kombu.exceptions import KombuError
 
 from celery_config import WORK_QUEUES, broker_delay_s, declare_topology
 from taskservice.errors import Unavailable
-from taskservice.model import Submission
+from taskservice.model import QueueState, Submission, now
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class _Waiting:
     """A submission and the request that waits for its confirm."""
 
     submission: Submission
+    attempt: int = 1
     settled: Future[None] = field(default_factory=Future)
     give_up_at: float = field(default_factory=lambda: time.monotonic() + PATIENCE_S)
 
@@ -56,23 +58,22 @@ class Publisher:
         self._pid: int | None = None
         self._channel: _ConfirmingChannel | None = None
 
-    def publish(self, submission: Submission) -> None:
+    def publish(self, submission: Submission, *, attempt: int = 1) -> None:
         """Returns once the broker has confirmed the message on disk. Raises Unavailable within 4 s."""
-        self.start()
-        waiting = _Waiting(submission)
-        self._inbox.put(waiting)
-        try:
-            waiting.settled.result(timeout=PATIENCE_S)
-        except FutureTimeoutError as error:
-            waiting.settled.cancel()
-            raise Unavailable("broker") from error
+        (failure,) = self._publish([_Waiting(submission, attempt)])
+        if failure is not None:
+            raise failure
 
-    def consumers(self) -> dict[str, int]:
-        """How many consumers each work queue has. Raises Unavailable."""
+    def publish_all(self, submissions: Sequence[Submission]) -> list[Unavailable | None]:
+        """First attempts: for each, in that order, None once it is confirmed, else why not. One wait of 4 s for all."""
+        return self._publish([_Waiting(submission) for submission in submissions])
+
+    def queue_states(self) -> dict[str, QueueState]:
+        """Each work queue by name, as the broker sees it now. Raises Unavailable."""
         try:
             with self._app.connection_for_read(transport_options={"read_timeout": 3, "write_timeout": 3}) as connection:
                 connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)
-                return self._count_consumers(connection)
+                return self._ask_for_queues(connection)
         except BROKER_ERRORS as error:
             raise Unavailable("broker") from error
 
@@ -84,14 +85,30 @@ class Publisher:
             self._pid = os.getpid()
             threading.Thread(target=self._run, name="publisher", daemon=True).start()
 
-    def _count_consumers(self, connection: kombu.Connection) -> dict[str, int]:
-        if connection.transport.driver_type == "amqp":
-            channel: Any
-            with connection.channel() as channel:
-                return {q.name: int(channel.queue_declare(q.name, passive=True).consumer_count) for q in WORK_QUEUES}
+    def _publish(self, waiting: list[_Waiting]) -> list[Unavailable | None]:
+        self.start()
+        for one in waiting:
+            self._inbox.put(one)
+        deadline = time.monotonic() + PATIENCE_S
+        return [_failure(one, deadline) for one in waiting]
+
+    def _ask_for_queues(self, connection: kombu.Connection) -> dict[str, QueueState]:
+        """Only AMQP counts consumers; the embedded broker's workers are asked, and its empty queues do not exist."""
+        is_amqp = connection.transport.driver_type == "amqp"
+        consuming = [] if is_amqp else self._consumed_queues()
+        states: dict[str, QueueState] = {}
+        channel: Any
+        with connection.channel() as channel:
+            for name in (q.name for q in WORK_QUEUES):
+                declared = channel.queue_declare(name, passive=is_amqp)
+                consumers = declared.consumer_count if is_amqp else consuming.count(name)
+                states[name] = QueueState(name, int(declared.message_count), int(consumers))
+        return states
+
+    def _consumed_queues(self) -> list[str]:
+        """A queue's name for each worker that consumes it."""
         active = self._app.control.inspect(timeout=1.0).active_queues() or {}
-        names = [one["name"] for queues in active.values() for one in queues]
-        return {q.name: names.count(q.name) for q in WORK_QUEUES}
+        return [one["name"] for queues in active.values() for one in queues]
 
     def _run(self) -> None:
         self._warm_up()
@@ -212,7 +229,7 @@ class _ConfirmingChannel:
         if self._confirms:
             self._last_tag += 1
             self._unconfirmed[self._last_tag] = one
-        send_submission(self._app, submission, producer=self._producer, mandatory=self._confirms)
+        send_submission(self._app, submission, attempt=one.attempt, producer=self._producer, mandatory=self._confirms)
         if not self._confirms:
             _settle(one)
 
@@ -237,9 +254,9 @@ class _ConfirmingChannel:
         return [self._unconfirmed.pop(tag) for tag in tags if tag in self._unconfirmed]
 
 
-def send_submission(app: Celery, submission: Submission, **options: Any) -> None:
-    """Hand the first attempt's message to `producer`; a delayed one goes to the broker's delay queues."""
-    delay_s = broker_delay_s(submission.delay_s)
+def send_submission(app: Celery, submission: Submission, *, attempt: int = 1, **options: Any) -> None:
+    """Hand an attempt's message to `producer`; one that is not due yet goes to the broker's delay queues."""
+    delay_s = broker_delay_s((submission.due_at - now()).total_seconds())
     app.send_task(
         submission.task_type,
         args=(submission.to_message(),),
@@ -247,9 +264,22 @@ def send_submission(app: Celery, submission: Submission, **options: Any) -> None
         task_id=submission.task_id,
         queue=submission.priority.queue,
         countdown=delay_s or None,
+        retries=attempt - 1,
         retry=False,
         **options,
     )
+
+
+def _failure(one: _Waiting, deadline: float) -> Unavailable | None:
+    """What became of it; whoever is not settled at the deadline gives up."""
+    try:
+        one.settled.result(timeout=max(0.0, deadline - time.monotonic()))
+    except FutureTimeoutError:
+        one.settled.cancel()
+        return Unavailable("broker")
+    except Unavailable as failure:
+        return failure
+    return None
 
 
 def _settle(one: _Waiting, failure: Exception | None = None) -> None:

@@ -5,17 +5,30 @@ Knows neither HTTP nor AMQP nor Redis; they come as protocols.
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from taskservice.errors import FieldError, InvalidSubmission, Unavailable
-from taskservice.model import Priority, Submission, TaskType, now
+from taskservice.errors import FieldError, InvalidSubmission, TaskServiceError, Unavailable
+from taskservice.model import Priority, Record, Submission, TaskType, from_ms, now, to_ms
 
 LONGEST_DELAY_S = 30 * 86_400
+MAX_TAGS = 10
+MAX_METADATA_BYTES = 4096
+
+
+def _small(metadata: dict[str, Any]) -> dict[str, Any]:
+    size_bytes = len(json.dumps(metadata, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"))
+    if size_bytes > MAX_METADATA_BYTES:
+        raise ValueError(f"at most {MAX_METADATA_BYTES} bytes as JSON, not {size_bytes}")
+    return metadata
+
+
+Tag = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class SubmissionRequest(BaseModel):
@@ -32,14 +45,39 @@ class SubmissionRequest(BaseModel):
     run_at: Annotated[AwareDatetime, Field(strict=False)] | None = Field(
         default=None, description="RFC 3339 instant at which it is due; in the past means now."
     )
+    expires_in: Annotated[float, Field(gt=0, le=LONGEST_DELAY_S)] | None = Field(
+        default=None, description="Seconds after it is due within which it must start, else it expires; null: never."
+    )
     max_retries: Annotated[int, Field(ge=0, le=20)] | None = Field(
         default=None, description="The type's own if absent."
     )
+    tags: Annotated[list[Tag], Field(max_length=MAX_TAGS)] = Field(
+        default_factory=list, description="Words to find it by; the second of two equal ones is dropped."
+    )
+    metadata: Annotated[dict[str, Any], AfterValidator(_small)] = Field(
+        default_factory=dict, description=f"The client's own, echoed back; at most {MAX_METADATA_BYTES} bytes as JSON."
+    )
+
+
+class RetryRequest(BaseModel):
+    """The body of POST /api/tasks/{task_id}/retry, which may be empty."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    parameters: dict[str, Any] | None = Field(default=None, description="Instead of the first task's; all of them.")
+
+
+class TaskTypeGone(TaskServiceError):
+    """A task cannot be repeated: its type is no longer registered."""
+
+    def __init__(self, task_type: str) -> None:
+        super().__init__(f"the task type {task_type!r} is no longer registered")
+        self.task_type = task_type
 
 
 class Publisher(Protocol):
-    def publish(self, submission: Submission) -> None:
-        """Returns once the broker has confirmed the message. Raises Unavailable."""
+    def publish_all(self, submissions: Sequence[Submission]) -> list[Unavailable | None]:
+        """For each, in that order: None once the broker has confirmed its message, else why it did not."""
 
 
 class Records(Protocol):
@@ -52,17 +90,12 @@ class Records(Protocol):
 
 def parse_submission(payload: object, task_types: Mapping[str, TaskType]) -> Submission:
     """Validate a decoded body. Raises InvalidSubmission naming each member that is wrong."""
-    if not isinstance(payload, dict):
-        raise InvalidSubmission([FieldError("", "expected a JSON object")])
-    try:
-        request = SubmissionRequest.model_validate(payload)
-    except ValidationError as error:
-        raise InvalidSubmission(field_errors(error)) from error
+    request = validated(SubmissionRequest, payload)
     kind = task_types.get(request.task_type)
     if kind is None:
         known = ", ".join(task_types)
         raise InvalidSubmission([FieldError("/task_type", f"{request.task_type!r} is not one of: {known}")])
-    created_at = now()
+    created_at = _to_the_millisecond(now())
     return Submission(
         task_id=str(uuid.uuid4()),
         task_type=kind.name,
@@ -71,6 +104,38 @@ def parse_submission(payload: object, task_types: Mapping[str, TaskType]) -> Sub
         created_at=created_at,
         due_at=_due_at(request, created_at),
         max_attempts=1 + (kind.max_retries if request.max_retries is None else request.max_retries),
+        expires_in_s=request.expires_in,
+        tags=tuple(dict.fromkeys(request.tags)),
+        metadata=request.metadata,
+    )
+
+
+def repeat(
+    record: Record, task_types: Mapping[str, TaskType], *, parameters: Mapping[str, Any] | None = None
+) -> Submission:
+    """The same task again, as a new one that is due now; its parameters are validated anew.
+
+    Raises:
+        TaskTypeGone: no worker could run it.
+        InvalidSubmission: the type does not accept the parameters, or no longer does.
+    """
+    first = record.submission
+    kind = task_types.get(first.task_type)
+    if kind is None:
+        raise TaskTypeGone(first.task_type)
+    created_at = _to_the_millisecond(now())
+    return Submission(
+        task_id=str(uuid.uuid4()),
+        task_type=first.task_type,
+        priority=first.priority,
+        parameters=_validated_parameters(first.parameters if parameters is None else parameters, kind),
+        created_at=created_at,
+        due_at=created_at,
+        max_attempts=first.max_attempts,
+        expires_in_s=first.expires_in_s,
+        tags=first.tags,
+        metadata=first.metadata,
+        retried_from=first.task_id,
     )
 
 
@@ -79,35 +144,57 @@ def submit(submission: Submission, publisher: Publisher, records: Records) -> No
 
     Raises Unavailable: outcome "refused" if it will not run, "unknown" if that could not be made sure.
     """
+    (failure,) = submit_all([submission], publisher, records)
+    if failure is not None:
+        raise failure
+
+
+def submit_all(submissions: Sequence[Submission], publisher: Publisher, records: Records) -> list[Unavailable | None]:
+    """`submit` for many: for each, in that order, None or what `submit` would raise."""
+    settled: list[Unavailable | None] = []
+    lost_store: Unavailable | None = None
+    for submission, failure in zip(submissions, publisher.publish_all(submissions), strict=True):
+        try:
+            if lost_store is not None:  # each further try would wait as long as the first
+                raise lost_store
+            settled.append(_settle(submission, failure, records))
+        except Unavailable as error:
+            lost_store = error
+            settled.append(Unavailable(error.missing, outcome="unknown"))
+    return settled
+
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def validated(model: type[ModelT], payload: object) -> ModelT:
+    """A decoded body as the request it should be. Raises InvalidSubmission naming each member that is wrong."""
+    if not isinstance(payload, dict):
+        raise InvalidSubmission([FieldError("", "expected a JSON object")])
     try:
-        publisher.publish(submission)
-    except Unavailable as error:
-        if _is_refused(submission.task_id, records):
-            raise Unavailable(error.missing, outcome="refused") from error
-        return
-    try:
-        records.accept(submission)
-    except Unavailable as error:
-        raise Unavailable(error.missing, outcome="unknown") from error
+        return model.model_validate(payload)
+    except ValidationError as error:
+        raise InvalidSubmission(field_errors(error)) from error
 
 
 def field_errors(error: ValidationError, prefix: str = "") -> list[FieldError]:
     """A pydantic error as RFC 6901 pointers and sentences."""
     return [
         FieldError(
-            prefix + "".join(f"/{_escape(str(part))}" for part in one["loc"]), one["msg"].removeprefix("Value error, ")
+            prefix + "".join(f"/{escape(str(part))}" for part in one["loc"]), one["msg"].removeprefix("Value error, ")
         )
         for one in error.errors(include_url=False, include_context=False, include_input=False)
     ]
 
 
-def _escape(part: str) -> str:
+def escape(part: str) -> str:
+    """A member's name as a part of an RFC 6901 pointer."""
     return part.replace("~", "~0").replace("/", "~1")
 
 
-def _validated_parameters(parameters: dict[str, Any], kind: TaskType) -> dict[str, Any]:
+def _validated_parameters(parameters: Mapping[str, Any], kind: TaskType) -> dict[str, Any]:
     try:
-        model = kind.parameters_model.model_validate(parameters)
+        model = kind.parameters_model.model_validate(dict(parameters))
     except ValidationError as error:
         raise InvalidSubmission(field_errors(error, "/parameters")) from error
     dumped: dict[str, Any] = model.model_dump(mode="json", exclude_unset=True)
@@ -116,17 +203,24 @@ def _validated_parameters(parameters: dict[str, Any], kind: TaskType) -> dict[st
 
 def _due_at(request: SubmissionRequest, created_at: datetime) -> datetime:
     if request.run_at is None:
-        return created_at + timedelta(seconds=request.delay or 0)
+        return _to_the_millisecond(created_at + timedelta(seconds=request.delay or 0))
     if request.delay is not None:
         raise InvalidSubmission([FieldError("/run_at", "give either delay or run_at, not both")])
     run_at = request.run_at.astimezone(UTC)
     if run_at > created_at + timedelta(seconds=LONGEST_DELAY_S):
         raise InvalidSubmission([FieldError("/run_at", "at most 30 days ahead")])
-    return max(run_at, created_at)
+    return max(_to_the_millisecond(run_at), created_at)
 
 
-def _is_refused(task_id: str, records: Records) -> bool:
-    try:
-        return records.refuse(task_id)
-    except Unavailable as error:
-        raise Unavailable(error.missing, outcome="unknown") from error
+def _to_the_millisecond(moment: datetime) -> datetime:
+    """As messages and records keep instants, so that the first answer and every later one tell the same."""
+    return from_ms(to_ms(moment))
+
+
+def _settle(submission: Submission, failure: Unavailable | None, records: Records) -> Unavailable | None:
+    """Record what was confirmed, refuse what was not. Raises Unavailable when the store cannot be reached."""
+    if failure is None:
+        records.accept(submission)
+    elif records.refuse(submission.task_id):
+        return Unavailable(failure.missing, outcome="refused")
+    return None  # accepted, or a worker had it although its confirm was late

@@ -9,6 +9,8 @@ import json
 import math
 import re
 import time
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NoReturn
 
 from flask import Flask, request
@@ -16,6 +18,7 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMe
 from werkzeug.wsgi import get_input_stream
 
 from taskservice.errors import FieldError, InvalidSubmission
+from taskservice.submission import escape
 
 MAX_JSON_BYTES = 2**20
 MULTIPART_OVERHEAD_BYTES = 64 * 2**10  # boundaries and part headers around an upload
@@ -23,8 +26,11 @@ MAX_DRAIN_BYTES = 16 * 2**20
 MAX_DRAIN_S = 5.0
 MAX_DEPTH = 100
 MAX_INTEGER_DIGITS = 4000  # below the length at which Python refuses to convert
+MAX_ERRORS = 100  # of unusable values named in one answer
 
 _BRACKET_OR_STRING = re.compile(r'[\[\]{}]|"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+_UNUSABLE_CHARACTER = re.compile("[\x00\ud800-\udfff]")
+_TOO_LARGE = 2**64  # stands for an integer that is not worth converting
 
 
 class InvalidJSON(BadRequest):
@@ -74,19 +80,13 @@ def drain(environ: dict[str, Any]) -> None:
             connection.settimeout(None)
 
 
-def refuse_query_parameters() -> None:
-    """An option that is not understood must not be ignored: `?dry_run=true` would submit."""
-    if request.args:
-        raise InvalidSubmission([FieldError(f"/{name}", "no such query parameter") for name in request.args])
-
-
 def read_json() -> Any:
     """The body's JSON value.
 
     Raises:
         UnsupportedMediaType: it is not application/json, or it is compressed.
         InvalidJSON: not JSON: NaN, Infinity, a BOM, broken UTF-8, duplicate names, nesting beyond 100.
-        InvalidSubmission: JSON, but a number is beyond what is accepted.
+        InvalidSubmission: JSON, but with a number of more than 64 bits, NUL or a lone surrogate somewhere.
     """
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("The body must be application/json.")
@@ -105,15 +105,12 @@ def decode_json(body: bytes) -> Any:
         raise InvalidJSON("The body begins with a byte order mark.")
     _refuse_deep_nesting(text)
     try:
-        return json.loads(
-            text,
-            parse_constant=_refuse_constant,
-            parse_int=_integer,
-            parse_float=_number,
-            object_pairs_hook=_object,
-        )
+        value = json.loads(text, parse_constant=_refuse_constant, parse_int=_integer, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         raise InvalidJSON(f"The body is not JSON: {error.msg} at character {error.pos}.") from error
+    if errors := list(islice(_unusable(value), MAX_ERRORS)):
+        raise InvalidSubmission(errors)
+    return value
 
 
 def _refuse_deep_nesting(text: str) -> None:
@@ -133,16 +130,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > MAX_INTEGER_DIGITS:
-        raise InvalidSubmission([FieldError("", f"an integer of {len(digits)} digits is too large")])
-    return int(digits)
-
-
-def _number(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise InvalidSubmission([FieldError("", f"the number {text[:40]} is too large")])
-    return value
+    return int(digits) if len(digits) <= MAX_INTEGER_DIGITS else _TOO_LARGE
 
 
 def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -150,3 +138,27 @@ def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(members):
         raise InvalidJSON("The body is not unambiguous JSON: an object has the same name twice.")
     return found
+
+
+def _unusable(value: Any, pointer: str = "") -> Iterator[FieldError]:
+    """What is JSON and yet would break the store, a database or a mail on its way. Recurses as deep as it may nest."""
+    if not isinstance(value, list | dict):
+        if fault := _fault(value):
+            yield FieldError(pointer, f"the value {fault}")
+        return
+    for name, member in value.items() if isinstance(value, dict) else enumerate(value):
+        if fault := _fault(name):
+            yield FieldError(pointer, f"the name of a member {fault}")
+        elif isinstance(member, list | dict) or _fault(member):
+            yield from _unusable(member, f"{pointer}/{escape(str(name))}")
+
+
+def _fault(value: Any) -> str | None:
+    if isinstance(value, str):
+        found = _UNUSABLE_CHARACTER.search(value)
+        return f"holds U+{ord(found[0]):04X}, which is no text" if found else None
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return "is a whole number of more than 64 bits"
+    if isinstance(value, float) and math.isinf(value):
+        return "is a number beyond all measure"
+    return None

@@ -13,8 +13,9 @@ from pydantic import BaseModel, Field
 from werkzeug.wrappers import Response as BaseResponse
 
 from taskservice.api.errors import PROBLEM_TYPE
+from taskservice.api.selection import BulkRequest
 from taskservice.api.services import Services
-from taskservice.submission import SubmissionRequest
+from taskservice.submission import RetryRequest, SubmissionRequest
 
 
 class FieldProblem(BaseModel):
@@ -40,8 +41,8 @@ class ProblemDocument(BaseModel):
 
 
 def problems(**reasons: str) -> dict[str | int, dict[str, Any]]:
-    """Documented problem answers: `problems(_404="No task has this id.")`; 500 is always among them."""
-    reasons = {**reasons, "_500": "A fault of the service."}
+    """Documented problem answers: `problems(_404="No task has this id.")`; 422 and 500 are always among them."""
+    reasons = {"_422": "There is a query parameter that nobody defined.", **reasons, "_500": "A fault of the service."}
     schema = {"$ref": "#/components/schemas/ProblemDocument"}
     return {
         status.removeprefix("_"): {"description": reason, "content": {PROBLEM_TYPE: {"schema": schema}}}
@@ -55,8 +56,15 @@ def submission_body(services: Services) -> dict[str, Any]:
         kind.name: {"summary": kind.description, "value": {"task_type": kind.name, "parameters": dict(kind.example)}}
         for kind in services.task_types.values()
     }
-    content = {"schema": {"$ref": "#/components/schemas/SubmissionRequest"}, "examples": examples}
-    return {"required": True, "content": {"application/json": content}}
+    body = body_of("SubmissionRequest")
+    body["content"]["application/json"]["examples"] = examples
+    return body
+
+
+def body_of(schema: str, *, required: bool = True) -> dict[str, Any]:
+    """A JSON request body, by the name of its schema among the components."""
+    content = {"schema": {"$ref": f"#/components/schemas/{schema}"}}
+    return {"required": required, "content": {"application/json": content}}
 
 
 def create_blueprint(services: Services) -> Blueprint:
@@ -93,7 +101,10 @@ def _request_schemas(services: Services) -> dict[str, Any]:
     described = request["properties"]["parameters"].get("description", "")
     one_of_them = [{"$ref": f"#/components/schemas/{name}"} for name in names]
     request["properties"]["parameters"] = {"description": described, "type": "object", "anyOf": one_of_them}
-    return {**schemas, "SubmissionRequest": request}
+    schemas["SubmissionRequest"] = request
+    for model in (RetryRequest, BulkRequest):
+        schemas[model.__name__] = _hoisted(model.model_json_schema(), "", schemas)
+    return schemas
 
 
 def _hoisted(schema: dict[str, Any], prefix: str, schemas: dict[str, Any]) -> dict[str, Any]:

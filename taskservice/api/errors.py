@@ -39,9 +39,15 @@ class Problem:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class TaskNotFound(Exception):
-    """No task has this id."""
+class Refusal(Exception):
+    """Raised by a view that answers with this problem."""
 
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.error)
+        self.problem = problem
+
+
+TASK_NOT_FOUND = Problem(404, "task_not_found", "No task has this id.")
 
 _HTTP_ERRORS = {
     400: ("bad_request", "The request is malformed."),
@@ -58,7 +64,7 @@ def answer_problems(app: Flask) -> None:
     app.after_request(_label)
     app.register_error_handler(HTTPException, lambda error: respond(_from_http(error)))
     app.register_error_handler(InvalidSubmission, lambda error: respond(_from_invalid(error)))
-    app.register_error_handler(TaskNotFound, lambda _: respond(_TASK_NOT_FOUND))
+    app.register_error_handler(Refusal, lambda error: respond(error.problem))
     app.register_error_handler(StoredFileNotFound, lambda error: respond(_from_missing_file(error)))
     app.register_error_handler(UploadTooLarge, lambda error: respond(Problem(413, "body_too_large", str(error))))
     app.register_error_handler(Unavailable, lambda error: respond(_from_unavailable(error)))
@@ -88,10 +94,9 @@ def unavailable(error: str, detail: str, **members: Any) -> Problem:
     return Problem(503, error, detail, members=members, headers={"Retry-After": str(UNAVAILABLE_RETRY_AFTER_S)})
 
 
-_TASK_NOT_FOUND = Problem(404, "task_not_found", "No task has this id.")
 _OUTCOMES = {
     "refused": "The task will not run; submit it again.",
-    "unknown": "Whether the task will run could not be made sure.",
+    "unknown": "Whether the task will run could not be made sure; repeat it with its Idempotency-Key.",
 }
 
 

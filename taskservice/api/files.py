@@ -11,14 +11,13 @@ from urllib.parse import quote
 
 from flask import Response, jsonify, request, send_file
 from flask_openapi3.blueprint import APIBlueprint
-from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import UnsupportedMediaType
 
 from taskservice.api import views
-from taskservice.api.bodies import refuse_query_parameters
 from taskservice.api.description import problems
+from taskservice.api.rooms import open_room
 from taskservice.api.services import Services
 from taskservice.errors import FieldError, InvalidSubmission
 
@@ -31,8 +30,7 @@ class FileAddress(BaseModel):
 
 def create_blueprint(services: Services) -> APIBlueprint:
     """The routes below /api/files."""
-    blueprint = APIBlueprint("files", __name__, url_prefix="/api/files", abp_tags=[Tag(name="files")])
-    blueprint.before_request(refuse_query_parameters)
+    blueprint = open_room("files", "/api/files")
 
     @blueprint.post(
         "",

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
-from flask_openapi3.models.tag import Tag
 
 from taskservice.api import views
 from taskservice.api.description import problems
 from taskservice.api.errors import respond, unavailable
-from taskservice.api.services import Services, TaskPublisher, TaskRecords
+from taskservice.api.rooms import open_room
+from taskservice.api.services import Services
 from taskservice.errors import Unavailable
 from taskservice.model import Priority
 
 
 def create_blueprint(services: Services) -> APIBlueprint:
     """`/healthz` and `/readyz`."""
-    blueprint = APIBlueprint("health", __name__, abp_tags=[Tag(name="health")])
+    blueprint = open_room("health")
 
     @blueprint.get("/healthz", summary="The process is up", responses={200: views.Health, **problems()})
     def healthz() -> Response:
@@ -27,11 +27,11 @@ def create_blueprint(services: Services) -> APIBlueprint:
 
     @blueprint.get(
         "/readyz",
-        summary="Broker, store and a consumer on every queue are there",
+        summary="Broker, store and a consumer on every queue that is not paused are there",
         responses={200: views.Health, **problems(_503="`missing` names what is not there.")},
     )
     def readyz() -> Response:
-        missing = [*_missing_store(services.records), *_missing_queues(services.publisher)]
+        missing = _missing(services)
         if missing:
             return respond(unavailable("not_ready", f"Missing: {', '.join(missing)}.", missing=missing))
         return jsonify(views.Health(status="ready").model_dump())
@@ -39,18 +39,17 @@ def create_blueprint(services: Services) -> APIBlueprint:
     return blueprint
 
 
-def _missing_store(records: TaskRecords) -> list[str]:
+def _missing(services: Services) -> list[str]:
+    """The store, the broker, or the queues that nobody consumes although they are not paused."""
+    missing: list[str] = []
+    paused: frozenset[str] = frozenset()
     try:
-        records.ping()
+        paused = services.pauses.paused()
     except Unavailable as error:
-        return [error.missing]
-    return []
-
-
-def _missing_queues(publisher: TaskPublisher) -> list[str]:
-    """The broker, or the queues that nobody consumes."""
+        missing.append(error.missing)
     try:
-        consumers = publisher.consumers()
+        states = services.publisher.queue_states()
     except Unavailable as error:
-        return [error.missing]
-    return [priority.queue for priority in Priority if not consumers.get(priority.queue)]
+        return [*missing, error.missing]
+    idle = [priority.queue for priority in Priority if not states[priority.queue].consumers]
+    return missing + [queue for queue in idle if queue not in paused]

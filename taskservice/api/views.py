@@ -16,6 +16,8 @@ from taskservice.model import (
     ErrorInfo,
     Priority,
     Progress,
+    QueueState,
+    RateLimit,
     Record,
     Status,
     StoredFile,
@@ -41,6 +43,7 @@ Instant = Annotated[
 
 class Links(BaseModel):
     self: str
+    cancel: str = Field(description="To DELETE.")
 
 
 class AcceptedTask(BaseModel):
@@ -101,7 +104,19 @@ class Task(BaseModel):
     error: ErrorView | None
     attempts: list[AttemptView]
     parameters: dict[str, Any]
+    expires_in: float | None = Field(description="Seconds after it was first due within which it must start.")
+    cancel_requested: bool = Field(description="It was asked to stop.")
+    tags: list[str]
+    metadata: dict[str, Any]
+    retried_from: str | None = Field(description="The task that this one repeats.")
     links: Links
+
+
+class RateLimitView(BaseModel):
+    """At most so many starts in any such period, over all workers together; the others wait."""
+
+    count: int
+    period_s: float
 
 
 class TaskTypeView(BaseModel):
@@ -110,11 +125,39 @@ class TaskTypeView(BaseModel):
     parameters_schema: dict[str, Any]
     max_retries: int
     time_limit_s: int
+    rate_limit: RateLimitView | None
     example: dict[str, Any]
 
 
 class TaskTypes(BaseModel):
     data: list[TaskTypeView]
+
+
+class BulkOutcome(BaseModel):
+    """What became of each task that was matched."""
+
+    matched: int
+    succeeded: list[str] = Field(description="Ids of tasks that were cancelled, asked to stop, or repeated.")
+    failed: dict[str, str] = Field(description="By id, why not: a stable code.")
+    created: dict[str, str] = Field(description="Of a retry: by id, the id of the new task.")
+
+
+class QueueView(BaseModel):
+    name: str
+    priority: Priority
+    depth: int = Field(description="Messages that no worker has yet.")
+    unacknowledged: int | None = Field(description="Messages that workers have; null: the broker was not asked.")
+    consumers: int
+    oldest_age_s: float | None = Field(description="Since the oldest queued task was accepted; null: none is queued.")
+    paused: bool
+
+
+class Queues(BaseModel):
+    data: list[QueueView]
+
+
+class Purged(BaseModel):
+    cancelled: int
 
 
 class FileView(BaseModel):
@@ -148,7 +191,7 @@ def accepted_task(submission: Submission) -> AcceptedTask:
         created_at=submission.created_at,
         due_at=submission.due_at,
         message=f"Task accepted into {submission.priority.queue}.",
-        links=Links(self=task_path(submission.task_id)),
+        links=_links(submission.task_id),
     )
 
 
@@ -179,7 +222,12 @@ def task(record: Record, at: datetime | None = None) -> Task:
         error=_error(record.error),
         attempts=[_attempt(one) for one in record.attempts],
         parameters=dict(submission.parameters),
-        links=Links(self=task_path(submission.task_id)),
+        expires_in=submission.expires_in_s,
+        cancel_requested=record.is_cancel_requested,
+        tags=list(submission.tags),
+        metadata=dict(submission.metadata),
+        retried_from=submission.retried_from,
+        links=_links(submission.task_id),
     )
 
 
@@ -204,12 +252,29 @@ def task_type(kind: TaskType) -> TaskTypeView:
         parameters_schema=kind.parameters_model.model_json_schema(),
         max_retries=kind.max_retries,
         time_limit_s=kind.time_limit_s,
+        rate_limit=_rate_limit(kind.rate_limit),
         example=dict(kind.example),
+    )
+
+
+def queue(state: QueueState, priority: Priority, *, oldest_at: datetime | None, is_paused: bool) -> QueueView:
+    return QueueView(
+        name=state.name,
+        priority=priority,
+        depth=state.depth,
+        unacknowledged=None,
+        consumers=state.consumers,
+        oldest_age_s=None if oldest_at is None else _seconds(oldest_at, now()),
+        paused=is_paused,
     )
 
 
 def stored_file(file: StoredFile) -> FileView:
     return FileView(filename=file.filename, size_bytes=file.size_bytes, sha256=file.sha256, mime_type=file.mime_type)
+
+
+def _links(task_id: str) -> Links:
+    return Links(self=task_path(task_id), cancel=task_path(task_id))
 
 
 def _attempt(attempt: Attempt) -> AttemptView:
@@ -232,6 +297,10 @@ def _progress(progress: Progress | None) -> ProgressView | None:
     if progress is None:
         return None
     return ProgressView(current=progress.current, total=progress.total, message=progress.message)
+
+
+def _rate_limit(limit: RateLimit | None) -> RateLimitView | None:
+    return None if limit is None else RateLimitView(count=limit.count, period_s=limit.period_s)
 
 
 def _run_s(attempts: tuple[Attempt, ...]) -> float | None:

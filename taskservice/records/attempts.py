@@ -151,7 +151,7 @@ class Attempts:
         self._transitions.run("bury", task_id, error=asdict(error), **known)
 
     def take_outbox(self, *, hold_s: float) -> list[Posted]:
-        """Some changes to deliver, each task's in order; each comes again after `hold_s` unless `clear_outbox` removes it."""
+        """Some changes to deliver, each task's in order; back after `hold_s` unless `clear_outbox` removes it."""
         taken = self._transitions.run("take_outbox", hold_ms=round(hold_s * 1000))
         parts = (str(one).split(" ") for one in taken)
         posted = (Posted(delivery_id, task_id, event, int(version)) for delivery_id, task_id, event, version in parts)

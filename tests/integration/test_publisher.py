@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import kombu
@@ -48,10 +50,76 @@ def test_many_requests_at_once_are_all_confirmed(
     wait_until(lambda: depth(stores, "low_priority") == before + 200, 10, "all 200 are in the queue")
 
 
-def test_each_priority_has_its_queue_and_no_consumer_yet(publisher: Publisher) -> None:
+def test_each_queue_says_how_many_wait_and_that_nobody_consumes(
+    publisher: Publisher, stores: LocalSystem, wait_until: WaitUntil
+) -> None:
     publisher.publish(submission())
+    before = publisher.queue_states()["low_priority"].depth
 
-    assert publisher.consumers() == {queue.name: 0 for queue in WORK_QUEUES}
+    publisher.publish(submission())
+    wait_until(lambda: publisher.queue_states()["low_priority"].depth == before + 1, 10, "the message is counted")
+    states = publisher.queue_states()
+
+    assert list(states) == [queue.name for queue in WORK_QUEUES]
+    assert all(state.name == name and state.consumers == 0 for name, state in states.items())
+
+
+def test_many_submissions_are_confirmed_together(
+    publisher: Publisher, stores: LocalSystem, wait_until: WaitUntil
+) -> None:
+    publisher.publish(submission())
+    before = depth(stores, "low_priority")
+
+    failures = publisher.publish_all([submission() for _ in range(500)])
+
+    assert failures == [None] * 500
+    wait_until(lambda: depth(stores, "low_priority") == before + 500, 10, "all 500 are in the queue")
+
+
+def test_a_message_carries_its_attempts_number(publisher: Publisher, stores: LocalSystem) -> None:
+    drain(stores, "high_priority")
+    first, third = submission(Priority.HIGH), submission(Priority.HIGH)
+
+    publisher.publish(first)
+    publisher.publish(third, attempt=3)
+
+    retries = {headers["id"]: headers["retries"] for headers in drain(stores, "high_priority", expected=2)}
+    assert retries == {first.task_id: 0, third.task_id: 2}
+
+
+def test_what_has_become_due_meanwhile_is_not_delayed_again(publisher: Publisher, stores: LocalSystem) -> None:
+    drain(stores, "high_priority")
+    long_ago = now() - timedelta(hours=1)
+    due = replace(submission(Priority.HIGH), created_at=long_ago, due_at=long_ago + timedelta(seconds=60))
+
+    publisher.publish(due)
+
+    assert [headers["id"] for headers in drain(stores, "high_priority", expected=1)] == [due.task_id]
+
+
+def drain(stores: LocalSystem, queue: str, *, expected: int = 0) -> list[dict[str, Any]]:
+    """The headers of what is in the queue, which is empty then; waits a moment for as many as are expected."""
+    headers: list[dict[str, Any]] = []
+    deadline = time.monotonic() + 10
+    channel: Any
+    with kombu.Connection(stores.broker_url) as connection, connection.channel() as channel:
+        while True:
+            message = channel.basic_get(queue, no_ack=True)
+            if message is not None:
+                headers.append(message.headers)
+            elif len(headers) >= expected or time.monotonic() > deadline:
+                return headers
+
+
+def test_many_that_cannot_be_published_share_one_wait() -> None:
+    environment = {"CELERY_BROKER_URL": f"amqp://guest:guest@127.0.0.1:{choose_port()}//"}
+    publisher = Publisher(make_celery(load_settings(environment), role="web"))
+    began = time.monotonic()
+
+    failures = publisher.publish_all([submission() for _ in range(300)])
+
+    assert all(isinstance(failure, Unavailable) for failure in failures)
+    assert time.monotonic() - began < 5
 
 
 def test_a_broker_that_is_down_is_said_within_five_seconds() -> None:

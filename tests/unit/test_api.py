@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,81 +17,32 @@ from werkzeug.test import TestResponse
 
 from app import create_app
 from taskservice.api import bodies, views
-from taskservice.errors import ConfigurationError, InvalidSubmission, Unavailable
+from taskservice.errors import ConfigurationError, InvalidSubmission
 from taskservice.model import Attempt, ErrorInfo, Priority, Record, Status, Submission, now
 from taskservice.settings import load_settings
-
-PROBLEM_MEMBERS = {"type", "title", "status", "detail", "instance", "request_id", "error", "errors"}
-MAX_UPLOAD_BYTES = 2 * 2**20
-
-
-class MemoryBroker:
-    """A publisher that keeps what it is given, or is unreachable."""
-
-    def __init__(self) -> None:
-        self.published: list[Submission] = []
-        self.consuming = {priority.queue: 1 for priority in Priority}
-        self.is_down = False
-
-    def publish(self, submission: Submission) -> None:
-        if self.is_down:
-            raise Unavailable("broker")
-        self.published.append(submission)
-
-    def consumers(self) -> Mapping[str, int]:
-        if self.is_down:
-            raise Unavailable("broker")
-        return self.consuming
-
-
-class MemoryRecords:
-    """A store of records in a dictionary, or unreachable."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, Record] = {}
-        self.is_down = False
-        self.fault: Exception | None = None
-
-    def accept(self, submission: Submission) -> None:
-        self.ping()
-        self.kept[submission.task_id] = Record(submission, submission.initial_status, submission.due_at)
-
-    def refuse(self, task_id: str) -> bool:
-        self.ping()
-        return True
-
-    def get(self, task_id: str) -> Record | None:
-        self.ping()
-        if self.fault:
-            raise self.fault
-        return self.kept.get(task_id)
-
-    def ping(self) -> None:
-        if self.is_down:
-            raise Unavailable("store")
+from tests.support.api import MAX_UPLOAD_BYTES, UNKNOWN_ID, Api, assert_problem, open_api, pointers, submit
+from tests.support.fakes import MemoryBroker, MemoryRecords
 
 
 @pytest.fixture
-def broker() -> MemoryBroker:
-    return MemoryBroker()
+def api(tmp_path: Path) -> Iterator[Api]:
+    with open_api(tmp_path) as api:
+        yield api
 
 
 @pytest.fixture
-def records() -> MemoryRecords:
-    return MemoryRecords()
+def broker(api: Api) -> MemoryBroker:
+    return api.broker
 
 
 @pytest.fixture
-def client(broker: MemoryBroker, records: MemoryRecords, tmp_path: Path) -> Iterator[FlaskClient]:
-    settings = load_settings({"FILES_URL": str(tmp_path), "MAX_UPLOAD_BYTES": str(MAX_UPLOAD_BYTES)})
-    app = create_app(settings, publisher=broker, records=records)
-    with app.test_client() as client:
-        yield client
+def records(api: Api) -> MemoryRecords:
+    return api.records
 
 
-def submit(client: FlaskClient, **members: Any) -> TestResponse:
-    payload = {"task_type": "data_processing", "parameters": {"data": "test data"}, **members}
-    return client.post("/api/tasks", json=payload)
+@pytest.fixture
+def client(api: Api) -> FlaskClient:
+    return api.client
 
 
 def send(client: FlaskClient, body: bytes) -> TestResponse:
@@ -103,17 +54,6 @@ def upload(client: FlaskClient, name: str, content: bytes) -> TestResponse:
     head = f'--x\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'.encode()
     body = head + content + b"\r\n--x--\r\n"
     return client.post("/api/files", data=body, content_type="multipart/form-data; boundary=x")
-
-
-def assert_problem(response: TestResponse, status: int, error: str) -> dict[str, Any]:
-    assert response.status_code == status, response.text
-    assert response.content_type == "application/problem+json"
-    document: dict[str, Any] = json.loads(response.text)
-    assert document.keys() >= PROBLEM_MEMBERS
-    assert document["status"] == status
-    assert document["error"] == error
-    assert document["request_id"] == response.headers["X-Request-ID"]
-    return document
 
 
 # Submit
@@ -132,7 +72,7 @@ def test_an_accepted_task_is_published_and_answered_with_202_and_its_location(
         *("task_id", "state", "status", "task_type", "priority", "queue", "created_at", "due_at", "message", "links")
     }
     assert (body["state"], body["status"], body["queue"]) == ("PENDING", "queued", "high_priority")
-    assert body["links"] == {"self": response.headers["Location"]}
+    assert body["links"] == {"self": response.headers["Location"], "cancel": response.headers["Location"]}
 
 
 def test_a_delayed_task_is_answered_as_scheduled(client: FlaskClient) -> None:
@@ -201,10 +141,40 @@ def test_nesting_of_100_is_still_json() -> None:
     assert bodies.decode_json(b"[" * 100 + b"]" * 100)
 
 
-@pytest.mark.parametrize("body", [b"9" * 5000, b"-" + b"9" * 5000, b"1e999"])
-def test_numbers_beyond_all_measure_do_not_validate(body: bytes) -> None:
-    with pytest.raises(InvalidSubmission):
-        bodies.decode_json(body)
+@pytest.mark.parametrize("number", [b"9" * 5000, b"-" + b"9" * 5000, b"18446744073709551616", b"1e999", b"-1e999"])
+@pytest.mark.parametrize(
+    ("body", "pointer"), [(b"%s", ""), (b'[1, {"a/b": [%s]}]', "/1/a~1b/0"), (b'{"parameters": %s}', "/parameters")]
+)
+def test_numbers_beyond_all_measure_do_not_validate(number: bytes, body: bytes, pointer: str) -> None:
+    with pytest.raises(InvalidSubmission) as caught:
+        bodies.decode_json(body % number)
+
+    assert [error.pointer for error in caught.value.errors] == [pointer]
+
+
+@pytest.mark.parametrize("number", [b"18446744073709551615", b"-9223372036854775808", b"1e308", b"0"])
+def test_numbers_of_64_bits_are_read(number: bytes) -> None:
+    assert bodies.decode_json(number) == json.loads(number)
+
+
+@pytest.mark.parametrize("character", ["\\u0000", "\\ud800", "\\udfff", "\\ud800\\ud800"])
+@pytest.mark.parametrize("place", ["parameters", "metadata"])
+def test_text_that_is_none_is_refused_wherever_it_is(client: FlaskClient, place: str, character: str) -> None:
+    as_value = send(client, f'{{"task_type": "x", "{place}": {{"a": ["b", "c{character}"]}}}}'.encode())
+    as_name = send(client, f'{{"task_type": "x", "{place}": {{"a{character}": 1}}}}'.encode())
+
+    assert pointers(assert_problem(as_value, 422, "invalid_request")) == [f"/{place}/a/1"]
+    assert pointers(assert_problem(as_name, 422, "invalid_request")) == [f"/{place}"]
+
+
+def test_a_tag_with_nul_is_refused(client: FlaskClient) -> None:
+    assert pointers(assert_problem(submit(client, tags=["a", "\0"]), 422, "invalid_request")) == ["/tags/1"]
+
+
+def test_characters_beyond_the_basic_plane_are_text(client: FlaskClient) -> None:
+    assert (
+        send(client, b'{"task_type": "data_processing", "parameters": {"data": "\\ud83d\\ude00"}}').status_code == 202
+    )
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
@@ -301,9 +271,19 @@ def test_an_accepted_task_can_be_read(client: FlaskClient) -> None:
     }
     assert (body["attempt"], body["max_attempts"], body["attempts"]) == (0, 3, [])
     assert body["parameters"] == {"data": "test data"}
+    assert (body["tags"], body["metadata"], body["retried_from"]) == ([], {}, None)
+    assert (body["expires_in"], body["cancel_requested"]) == (None, False)
 
 
-@pytest.mark.parametrize("task_id", ["11111111-2222-4333-8444-555555555555", "nonsense", "%00", "*", "a" * 5000])
+def test_what_the_client_said_about_a_task_is_echoed(client: FlaskClient) -> None:
+    said: dict[str, Any] = {"tags": ["b", "a"], "metadata": {"order": {"id": 7}}, "expires_in": 1.5}
+
+    body = client.get(submit(client, **said).headers["Location"]).get_json()
+
+    assert {name: body[name] for name in said} == said
+
+
+@pytest.mark.parametrize("task_id", [UNKNOWN_ID, "nonsense", "%00", "*", "a" * 5000])
 def test_an_unknown_or_malformed_id_is_404(client: FlaskClient, task_id: str) -> None:
     assert_problem(client.get(f"/api/tasks/{task_id}"), 404, "task_not_found")
 
@@ -328,9 +308,7 @@ def test_a_finished_task_reads_with_all_its_attempts_and_no_retry_after(
 
 def failed_record() -> Record:
     start = datetime(2026, 1, 31, 12, tzinfo=UTC)
-    submission = Submission(
-        "11111111-2222-4333-8444-555555555555", "data_processing", Priority.LOW, {"file": "a.csv"}, start, start, 2
-    )
+    submission = Submission(UNKNOWN_ID, "data_processing", Priority.LOW, {"file": "a.csv"}, start, start, 2)
     error = ErrorInfo("file_not_found", "no such file", retryable=False)
 
     def at(seconds: int) -> datetime:
@@ -360,7 +338,7 @@ def test_retry_after_is_the_time_left_up_to_a_minute() -> None:
 def test_reading_without_a_store_is_503_without_an_outcome(client: FlaskClient, records: MemoryRecords) -> None:
     records.is_down = True
 
-    response = client.get("/api/tasks/11111111-2222-4333-8444-555555555555")
+    response = client.get(f"/api/tasks/{UNKNOWN_ID}")
 
     assert "outcome" not in assert_problem(response, 503, "store_unavailable")
 
@@ -370,7 +348,9 @@ def test_each_task_type_is_listed_with_its_schema_and_limits(client: FlaskClient
 
     assert {"data_processing", "email_sending", "file_processing"} <= {kind["name"] for kind in listed}
     for kind in listed:
-        assert kind.keys() == {*("name", "description", "parameters_schema", "max_retries", "time_limit_s", "example")}
+        assert kind.keys() == {
+            *("name", "description", "parameters_schema", "max_retries", "time_limit_s", "rate_limit", "example")
+        }
 
 
 def test_each_task_type_s_example_works_as_it_stands(client: FlaskClient) -> None:
@@ -450,7 +430,7 @@ def test_a_surprise_is_logged_and_not_shown(
 ) -> None:
     records.fault = RuntimeError("secret-host:6379")
 
-    response = client.get("/api/tasks/11111111-2222-4333-8444-555555555555")
+    response = client.get(f"/api/tasks/{UNKNOWN_ID}")
 
     assert_problem(response, 500, "internal")
     assert "secret-host" not in response.text
@@ -483,6 +463,13 @@ def test_not_ready_names_what_is_missing(client: FlaskClient, broker: MemoryBrok
     assert client.get("/healthz").status_code == 200
 
 
+def test_nobody_needs_to_consume_a_paused_queue(api: Api, client: FlaskClient, broker: MemoryBroker) -> None:
+    broker.consuming = {"high_priority": 1, "normal_priority": 1}
+    api.pauses.pause("low_priority")
+
+    assert client.get("/readyz").status_code == 200
+
+
 def test_the_description_is_openapi_31_and_every_reference_in_it_resolves(client: FlaskClient) -> None:
     document = client.get("/openapi.json").get_json()
 
@@ -497,11 +484,12 @@ def test_every_route_of_the_api_is_described_and_fails_with_problem_documents(cl
     described = client.get("/openapi.json").get_json()["paths"]
 
     routed = {
-        re.sub(r"<(?:path:)?(\w+)>", r"{\1}", rule.rule)
+        (re.sub(r"<(?:path:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in client.application.url_map.iter_rules()
         if rule.rule.startswith("/api/")
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
-    assert routed <= described.keys()
+    assert routed <= {(path, method) for path, operations in described.items() for method in operations}
     for operations in described.values():
         for operation in operations.values():
             failures = [answer for status, answer in operation["responses"].items() if status >= "400"]

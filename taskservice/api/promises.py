@@ -1,0 +1,138 @@
+"""The 202 of a submission, given once for all requests with one Idempotency-Key.
+
+Must not know what the task does, nor how keys and records are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from flask import Response, g, jsonify, request
+from pydantic import BaseModel, Field
+
+from taskservice.api import views
+from taskservice.api.errors import Problem, Refusal
+from taskservice.api.services import Services
+from taskservice.errors import FieldError, InvalidSubmission, Unavailable
+from taskservice.model import Submission
+from taskservice.records.idempotency import Outcome, Reservation
+from taskservice.submission import submit
+
+logger = logging.getLogger(__name__)
+
+_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+
+
+class KeyHeader(BaseModel):
+    """Validated in `promise`, so that what is wrong is named as everywhere."""
+
+    key: str | None = Field(
+        default=None,
+        alias="Idempotency-Key",
+        description="Within 24 h the same request with the same key is the same task and gets the same answer.",
+        json_schema_extra={"minLength": 1, "maxLength": 255},
+    )
+
+
+def promise(submission: Submission, services: Services, *, key: str | None, body: object) -> Response:
+    """Publish, record and answer 202. An idempotency key belongs to the decoded body and the request's address.
+
+    Raises:
+        Unavailable: with an outcome.
+        Refusal: another request with this key is in flight, or was for something else.
+        InvalidSubmission: the key is not one.
+    """
+    if key is None:
+        submit(submission, services.publisher, services.records)
+        return _accepted(_answer(submission))
+    if not _KEY.fullmatch(key):
+        raise InvalidSubmission([FieldError("/Idempotency-Key", "expected 1 to 255 printable ASCII characters")])
+    reservation = _reserve(key, submission.task_id, services, body)
+    if reservation.answer is not None:
+        return _accepted(reservation.answer, is_replayed=True)
+    is_repetition = reservation.task_id != submission.task_id
+    submission = replace(submission, task_id=reservation.task_id)
+    try:
+        if is_repetition:
+            submission = _submit_again(submission, services)
+        else:
+            submit(submission, services.publisher, services.records)
+    except Unavailable as error:
+        if error.outcome == "refused":
+            _tell("not_released", lambda: services.reservations.release(key))
+        raise
+    answer = _answer(submission)
+    _tell("not_settled", lambda: services.reservations.settle(key, answer))
+    return _accepted(answer)
+
+
+def _reserve(key: str, task_id: str, services: Services, body: object) -> Reservation:
+    """Reserved or replayed; everything else is raised."""
+    try:
+        reservation = services.reservations.reserve(key, fingerprint=_fingerprint(body), task_id=task_id)
+    except Unavailable as error:
+        raise Unavailable(error.missing, outcome="unknown") from error  # an earlier try with this key may be in the broker
+    if reservation.outcome is Outcome.IN_FLIGHT:
+        raise Refusal(_IN_FLIGHT)
+    if reservation.outcome is Outcome.MISMATCH:
+        raise Refusal(_REUSED)
+    return reservation
+
+
+def _fingerprint(body: object) -> str:
+    """The same for bodies that are the same JSON value, whatever their spaces and the order of members."""
+    canonical = json.dumps([request.path, body], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _submit_again(submission: Submission, services: Services) -> Submission:
+    """An earlier request with this key was refused, ended unknown, or died: keep its promise now, under its id.
+
+    The task as it is kept, which may be the earlier request's.
+    """
+    try:
+        known = services.records.get(submission.task_id)
+        if known is not None:  # then its message has been confirmed or even claimed: another copy is of no use
+            return known.submission
+        services.records.lift(submission.task_id)
+    except Unavailable as error:
+        raise Unavailable(error.missing, outcome="unknown") from error
+    submit(submission, services.publisher, services.records)
+    with suppress(Unavailable):  # promised already
+        known = services.records.get(submission.task_id)
+    return known.submission if known else submission
+
+
+def _tell(event: str, change: Callable[[], None]) -> None:
+    """The answer is true without it: an untold reservation frees itself, and a repetition finds the task's record."""
+    try:
+        change()
+    except Unavailable as error:
+        logger.warning("idempotency.%s missing=%s request_id=%s", event, error.missing, g.request_id)
+
+
+def _answer(submission: Submission) -> dict[str, Any]:
+    return views.accepted_task(submission).model_dump()
+
+
+def _accepted(answer: Mapping[str, Any], *, is_replayed: bool = False) -> Response:
+    response = jsonify(answer)
+    response.status_code = 202
+    response.headers["Location"] = answer["links"]["self"]
+    if is_replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    return response
+
+
+_IN_FLIGHT = Problem(
+    409, "idempotency_in_flight", "Another request with this Idempotency-Key has not ended yet.",
+    headers={"Retry-After": "1"},
+)  # fmt: skip
+_REUSED = Problem(422, "idempotency_key_reused", "This Idempotency-Key was used for another request.")
