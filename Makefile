@@ -6,7 +6,7 @@ BIN    := .venv/bin
 READY  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-embedded test-compose lint clean
+.PHONY: help run demo test test-embedded test-compose test-infra faults faults-compose soak lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,21 @@ test-embedded: $(READY)  ## the acceptance suite on the embedded broker
 test-compose: $(READY)  ## the acceptance suite against docker-compose.yml, built and started for it
 	bash tests/compose.sh
 
+test-infra: .venv-infra/.installed  ## the AWS program and scripts: types, policies, the commands of chapter 2
+	cd infra && ../.venv-infra/bin/python -m mypy
+	cd infra && ../.venv-infra/bin/python -m pytest
+
+faults: $(READY)  ## break everything on purpose and count every task: about 15 minutes
+	@$(BIN)/python -m taskservice.local.install
+	$(BIN)/python -m pytest tests/faults -m "not soak"
+
+faults-compose: $(READY)  ## the same scenarios against docker-compose.yml, built and started for it
+	bash tests/compose-faults.sh
+
+soak: $(READY)  ## random faults every 10 s (MINUTES=10; SEED=… repeats a run)
+	@$(BIN)/python -m taskservice.local.install
+	SEED=$(SEED) MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/faults/test_soak.py -s
+
 lint: $(READY)  ## style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,4 +63,10 @@ clean:  ## remove the virtual environment, the local data and all caches
 
 $(READY): requirements.txt requirements-dev.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# A virtual environment of its own: what infra/ needs is large and nothing else here uses it.
+.venv-infra/.installed: requirements-infra.txt | .venv/bin/python
+	$(PYTHON) -m venv .venv-infra
+	.venv-infra/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-infra.txt
 	@touch $@

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,13 @@ class PrivateRabbitMQ:
             Program("epmd", command, env, self.data_dir, stop_rank=4),
             Program("rabbitmq", [str(script)], env, self.data_dir, stop_rank=3, grace_s=30),
         ]
+
+    def control(self, *arguments: str) -> str:
+        """What rabbitmqctl prints, asked with this node's own cookie and epmd. Raises CalledProcessError."""
+        server = find_rabbitmq_server()
+        command = [str(server.with_name("rabbitmqctl")) if server else "rabbitmqctl", "-q", *arguments]
+        ended = subprocess.run(command, env=self._environment(), check=True, capture_output=True, text=True, timeout=60)
+        return ended.stdout
 
     def wait_until_ready(self) -> None:
         """Until it speaks AMQP and its management answers. Raises TimeoutError."""

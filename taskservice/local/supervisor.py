@@ -95,6 +95,13 @@ class Supervisor:
             process.send_signal(signal_number)
             return process.pid
 
+    def signal_group(self, name: str, signal_number: int) -> int:
+        """Signal everything it started that stayed in its process group. Returns the pid of its main process."""
+        with self._lock:
+            process = self._running[name].process
+            os.killpg(process.pid, signal_number)  # each program leads a session, so a group, of its own
+            return process.pid
+
     def stop(self, name: str) -> Program:
         """Stop it within its grace, then by force, and leave it stopped. `start` takes what this returns."""
         with self._lock:

@@ -44,6 +44,7 @@ class LocalSystem:
     `private_ports`: own ports everywhere and no setting inherited from the environment; else the standard ports
     where they are free. `env` is added to the environment of every process and wins; CELERY_BROKER_URL,
     CELERY_RESULT_BACKEND or SMTP_HOST found there name services that exist, and none is started for them.
+    `wsgi_app` is what gunicorn serves; a test may bring its own.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class LocalSystem:
         broker: Broker = "rabbitmq",
         env: Mapping[str, str] | None = None,
         concurrency: int = 2,
+        wsgi_app: str = "app:app",
         say: Callable[[str], None] = print,
     ) -> None:
         self.data_dir = data_dir.resolve()
@@ -64,6 +66,7 @@ class LocalSystem:
         self.replaced_ports: dict[str, tuple[int, int]] = {}  # name: (usual, the one taken instead)
         self._private_ports = private_ports
         self._concurrency = concurrency
+        self._wsgi_app = wsgi_app
         self._say = say
         self.web_port = self.flower_port = self.mail_port = 0
 
@@ -136,7 +139,8 @@ class LocalSystem:
         self.web_port = self._port("web", 5000)
         self.flower_port = self._port("Flower", 5555)
         address = self.environment.get("BIND_ADDRESS") or "127.0.0.1"
-        self._start("web", ["-m", "gunicorn", "app:app", "-b", f"{address}:{self.web_port}"], stop_rank=0, grace_s=35)
+        command = ["-m", "gunicorn", self._wsgi_app, "-b", f"{address}:{self.web_port}"]
+        self._start("web", command, stop_rank=0, grace_s=35)
         for priority in ("high", "normal", "low"):
             self._start_worker(priority)
         self._start_flower()
