@@ -5,16 +5,30 @@ Must not know routes or brokers; `-b` or GUNICORN_CMD_ARGS overrides the address
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
+from gunicorn.workers.ggevent import GeventWorker
+
 from taskservice.settings import load_settings
+
+
+class QuietWorker(GeventWorker):  # type: ignore[misc]
+    """Greenlets that say nothing of a malformed header: it may hold a key, and gunicorn would log and answer it."""
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Any) -> None:
+        if hasattr(exc, "hdr"):
+            exc.hdr = "(not repeated)"
+        super().handle_error(req, client, addr, exc)
+
 
 _settings = load_settings()
 _host = f"[{_settings.bind_address}]" if ":" in _settings.bind_address else _settings.bind_address
 
 bind = f"{_host}:5000"
 wsgi_app = "app:app"
-worker_class = "gevent"
+worker_class = QuietWorker
 workers = 2
 worker_connections = 1000  # per worker; each is a greenlet
 preload_app = False  # each worker imports the application itself, after the fork
@@ -27,3 +41,11 @@ control_socket_disable = True
 def post_worker_init(worker: Any) -> None:
     """Connect to the broker before the first request waits for it."""
     worker.wsgi.extensions["publisher"].start()
+    threading.Thread(target=_end_streams, args=(worker,), name="end-streams", daemon=True).start()
+
+
+def _end_streams(worker: Any) -> None:
+    """A stream would go on until graceful_timeout; gunicorn has no hook at the moment a worker is told to stop."""
+    while worker.alive:
+        time.sleep(0.5)
+    worker.wsgi.extensions["live"].close()

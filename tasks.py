@@ -20,6 +20,7 @@ from taskservice.settings import load_settings
 from taskservice.worker.backend import RecordBackend
 from taskservice.worker.consumer import PauseStep
 from taskservice.worker.keeper import KeeperStep
+from taskservice.worker.outbox import OutboxStep
 from taskservice.worker.reaper import ReaperStep
 from taskservice.worker.task import task_class_for
 
@@ -30,9 +31,9 @@ INITIAL_RETRY_DELAY = settings.initial_retry_delay_s
 MAX_RETRY_DELAY = settings.max_retry_delay_s
 
 
-def get_retry_delay(retries: int) -> int:
-    """Seconds to wait after `retries` earlier retries: 1, 2, 4 … up to MAX_RETRY_DELAY."""
-    return min(INITIAL_RETRY_DELAY << retries, MAX_RETRY_DELAY)
+def get_retry_delay(retries: int, longest_s: int | None = None) -> int:
+    """Seconds to wait after `retries` earlier retries: 1, 2, 4 … up to MAX_RETRY_DELAY, or what the type says."""
+    return min(INITIAL_RETRY_DELAY << retries, longest_s or MAX_RETRY_DELAY)
 
 
 def open_files() -> FileStore:
@@ -40,10 +41,10 @@ def open_files() -> FileStore:
 
 
 celery = make_celery(settings, role="worker")
-celery.steps["worker"].update({KeeperStep, ReaperStep})
+celery.steps["worker"].update({KeeperStep, ReaperStep, OutboxStep})
 celery.steps["consumer"].add(PauseStep)
 
-for kind in load_task_types(settings.task_type_modules, settings.rate_limits).values():
+for kind in load_task_types(settings.task_type_modules, settings.rate_limits, with_internal=True).values():
     celery.register_task(
         task_class_for(kind, settings=settings, open_files=open_files, retry_delay_s=get_retry_delay)()
     )

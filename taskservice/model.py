@@ -296,6 +296,10 @@ class TaskContext(Protocol):
     @property
     def mail_server(self) -> MailServer: ...
 
+    @property
+    def allows_private_webhooks(self) -> bool:
+        """Whether webhooks may go to plain http, loopback and private addresses: in development only."""
+
     def progress(self, current: int, total: int, message: str = "") -> None:
         """Tell the reader how far it is. Cheap to call often: it is thinned out to a few a second."""
 
@@ -304,6 +308,9 @@ class TaskContext(Protocol):
 
     def set_sent_mark(self, key: str, value: Any) -> None:
         """Remember, across attempts, that an effect has happened; `value` is JSON."""
+
+    def webhook_secrets(self, key_id: str | None) -> tuple[str, ...]:
+        """What signs the webhooks of this API key, `whsec_…`, the newest first; None: of a service without keys."""
 
 
 class ParametersModel(Protocol):
@@ -317,6 +324,8 @@ class ParametersModel(Protocol):
 
     def model_dump(self, *, mode: str, exclude_unset: bool) -> dict[str, Any]: ...
 
+
+WEBHOOK_ANSWERS = "webhook_answers"  # the mark under which a delivery notes status codes, by attempt
 
 Handler = Callable[[Any, TaskContext], Mapping[str, Any]]
 

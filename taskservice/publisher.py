@@ -29,6 +29,7 @@ from taskservice.model import QueueState, Submission, now
 logger = logging.getLogger(__name__)
 
 PATIENCE_S = 4.0  # how long a request waits for its confirm
+PATIENCE_FOR_ALL_S = 8.0  # and for many; a reservation of their Idempotency-Key lasts 10 s
 BATCH = 200
 IDLE_S = 5.0
 BROKER_ERRORS = (amqp.exceptions.AMQPError, KombuError, OSError)
@@ -65,8 +66,20 @@ class Publisher:
             raise failure
 
     def publish_all(self, submissions: Sequence[Submission]) -> list[Unavailable | None]:
-        """First attempts: for each, in that order, None once it is confirmed, else why not. One wait of 4 s for all."""
-        return self._publish([_Waiting(submission) for submission in submissions])
+        """First attempts: for each, in that order, None once it is confirmed, else why not. Within 4 s for each 200.
+
+        Takes at most 8 s altogether, and 4 s when the broker is away.
+        """
+        deadline = time.monotonic() + PATIENCE_FOR_ALL_S
+        failures: list[Unavailable | None] = []
+        for start in range(0, len(submissions), BATCH):  # what others publish meanwhile comes in between
+            together = submissions[start : start + BATCH]
+            is_hopeless = bool(failures) and all(failures[-BATCH:])
+            if is_hopeless or time.monotonic() + PATIENCE_S > deadline:
+                failures += [Unavailable("broker") for _ in together]
+            else:
+                failures += self._publish([_Waiting(submission) for submission in together])
+        return failures
 
     def queue_states(self) -> dict[str, QueueState]:
         """Each work queue by name, as the broker sees it now. Raises Unavailable."""

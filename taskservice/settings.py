@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ class Settings:
     broker_url: str
     result_backend: str
     bind_address: str
+    allowed_hosts: frozenset[str]  # names besides loopback's; only asked for while there is no key
+    trusted_proxies: int  # how many stand in front and may say who called
+    api_rate_limit: RateLimit  # of a key that has none of its own
     debug: bool
     initial_retry_delay_s: int
     max_retry_delay_s: int
@@ -37,6 +41,7 @@ class Settings:
     files_url: str
     max_upload_bytes: int
     mail_server: MailServer
+    webhooks_allow_http: bool  # to private addresses too; only where nobody else can reach the service
     log_level: str
 
     @property
@@ -46,7 +51,7 @@ class Settings:
 
     @property
     def binds_loopback_only(self) -> bool:
-        return self.bind_address == "localhost" or ipaddress.ip_address(self.bind_address).is_loopback
+        return _is_loopback(self.bind_address)
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -56,6 +61,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         broker_url=_broker_url(read),
         result_backend=_result_backend(read),
         bind_address=_bind_address(read),
+        allowed_hosts=_allowed_hosts(read),
+        trusted_proxies=read.integer("TRUSTED_PROXIES", default=0, low=0, high=10),
+        api_rate_limit=_api_rate_limit(read),
         debug=read.flag("FLASK_DEBUG", default=False),
         initial_retry_delay_s=read.integer("INITIAL_RETRY_DELAY", default=1, low=1, high=3600),
         max_retry_delay_s=read.integer("MAX_RETRY_DELAY", default=60, low=1, high=86_400),
@@ -66,6 +74,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         files_url=read.text("FILES_URL") or str(Path(tempfile.gettempdir()) / "taskservice-files"),
         max_upload_bytes=read.integer("MAX_UPLOAD_BYTES", default=50 * 2**20, low=1, high=5 * 2**30),
         mail_server=_mail_server(read),
+        webhooks_allow_http=_webhooks_allow_http(read),
         log_level=read.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO"),
     )
 
@@ -154,6 +163,39 @@ def _bind_address(read: _Reader) -> str:
         except ValueError as error:
             raise ConfigurationError(f"BIND_ADDRESS={text!r}: expected an IP address such as 127.0.0.1") from error
     return text
+
+
+def _allowed_hosts(read: _Reader) -> frozenset[str]:
+    names = {name.strip().lower() for name in read.text("ALLOWED_HOSTS").split(",") if name.strip()}
+    for name in names:
+        if not _HOST_NAME.fullmatch(name):
+            raise ConfigurationError(f"ALLOWED_HOSTS={name!r}: expected host names without port, such as tasks.example")
+    return frozenset(names)
+
+
+def _api_rate_limit(read: _Reader) -> RateLimit:
+    text = read.text("API_RATE_LIMIT", "6000/m")
+    try:
+        return RateLimit.parse(text)
+    except ValueError as error:
+        raise ConfigurationError(f"API_RATE_LIMIT: {error}") from error
+
+
+_HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9])?")
+
+
+def _is_loopback(bind_address: str) -> bool:
+    return bind_address == "localhost" or ipaddress.ip_address(bind_address).is_loopback
+
+
+def _webhooks_allow_http(read: _Reader) -> bool:
+    """A stranger's callback could otherwise reach what only this machine reaches."""
+    is_allowed = read.flag("WEBHOOKS_ALLOW_HTTP", default=False)
+    if is_allowed and not _is_loopback(_bind_address(read)):
+        raise ConfigurationError(
+            "WEBHOOKS_ALLOW_HTTP=1: only where BIND_ADDRESS is a loopback address, or leave it at 0"
+        )
+    return is_allowed
 
 
 def _rate_limits(read: _Reader) -> dict[str, RateLimit]:

@@ -14,11 +14,13 @@ from typing import Annotated, Any, Protocol, TypeVar
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from taskservice.errors import FieldError, InvalidSubmission, TaskServiceError, Unavailable
-from taskservice.model import Priority, Record, Submission, TaskType, from_ms, now, to_ms
+from taskservice.handlers.webhook_delivery.parameters import CallbackRequest, to_callback
+from taskservice.model import Callback, Priority, Record, Submission, TaskType, from_ms, now, to_ms
 
 LONGEST_DELAY_S = 30 * 86_400
 MAX_TAGS = 10
 MAX_METADATA_BYTES = 4096
+MAX_BATCH = 1000
 
 
 def _small(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -57,6 +59,17 @@ class SubmissionRequest(BaseModel):
     metadata: Annotated[dict[str, Any], AfterValidator(_small)] = Field(
         default_factory=dict, description=f"The client's own, echoed back; at most {MAX_METADATA_BYTES} bytes as JSON."
     )
+    callback: CallbackRequest | None = Field(default=None, description="A signed webhook for each of these changes.")
+
+
+class BatchRequest(BaseModel):
+    """The body of POST /api/tasks/batch."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    tasks: Annotated[list[Any], Field(min_length=1, max_length=MAX_BATCH)] = Field(
+        description="Each of at most 1 MiB, validated by itself."
+    )
 
 
 class RetryRequest(BaseModel):
@@ -81,14 +94,19 @@ class Publisher(Protocol):
 
 
 class Records(Protocol):
-    def accept(self, submission: Submission) -> None:
-        """Make the task readable, unless a worker already did. Raises Unavailable."""
+    def accept_many(self, submissions: Sequence[Submission]) -> None:
+        """Make the tasks readable, unless a worker already did. Raises Unavailable; some may be accepted then."""
 
-    def refuse(self, task_id: str) -> bool:
-        """Make sure a late copy never runs; False when a worker has claimed it already. Raises Unavailable."""
+    def refuse_many(self, task_ids: Sequence[str]) -> list[bool]:
+        """Make sure late copies never run; for each, in that order, False when a worker has claimed it already.
+
+        Raises Unavailable; some may be refused then.
+        """
 
 
-def parse_submission(payload: object, task_types: Mapping[str, TaskType]) -> Submission:
+def parse_submission(
+    payload: object, task_types: Mapping[str, TaskType], *, allow_private_callbacks: bool = False
+) -> Submission:
     """Validate a decoded body. Raises InvalidSubmission naming each member that is wrong."""
     request = validated(SubmissionRequest, payload)
     kind = task_types.get(request.task_type)
@@ -107,6 +125,7 @@ def parse_submission(payload: object, task_types: Mapping[str, TaskType]) -> Sub
         expires_in_s=request.expires_in,
         tags=tuple(dict.fromkeys(request.tags)),
         metadata=request.metadata,
+        callback=_callback(request.callback, allow_private=allow_private_callbacks),
     )
 
 
@@ -136,6 +155,8 @@ def repeat(
         tags=first.tags,
         metadata=first.metadata,
         retried_from=first.task_id,
+        callback=first.callback,
+        key_id=first.key_id,  # whose secret signs its webhooks
     )
 
 
@@ -151,17 +172,12 @@ def submit(submission: Submission, publisher: Publisher, records: Records) -> No
 
 def submit_all(submissions: Sequence[Submission], publisher: Publisher, records: Records) -> list[Unavailable | None]:
     """`submit` for many: for each, in that order, None or what `submit` would raise."""
-    settled: list[Unavailable | None] = []
-    lost_store: Unavailable | None = None
-    for submission, failure in zip(submissions, publisher.publish_all(submissions), strict=True):
-        try:
-            if lost_store is not None:  # each further try would wait as long as the first
-                raise lost_store
-            settled.append(_settle(submission, failure, records))
-        except Unavailable as error:
-            lost_store = error
-            settled.append(Unavailable(error.missing, outcome="unknown"))
-    return settled
+    failures = dict(zip((one.task_id for one in submissions), publisher.publish_all(submissions), strict=True))
+    try:
+        _settle(submissions, failures, records)
+    except Unavailable as error:  # for whoever else is in there it was not made sure either
+        return [Unavailable(error.missing, outcome="unknown") for _ in submissions]
+    return list(failures.values())
 
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -201,6 +217,10 @@ def _validated_parameters(parameters: Mapping[str, Any], kind: TaskType) -> dict
     return dumped
 
 
+def _callback(request: CallbackRequest | None, *, allow_private: bool) -> Callback | None:
+    return None if request is None else to_callback(request, allow_private=allow_private)
+
+
 def _due_at(request: SubmissionRequest, created_at: datetime) -> datetime:
     if request.run_at is None:
         return _to_the_millisecond(created_at + timedelta(seconds=request.delay or 0))
@@ -217,10 +237,16 @@ def _to_the_millisecond(moment: datetime) -> datetime:
     return from_ms(to_ms(moment))
 
 
-def _settle(submission: Submission, failure: Unavailable | None, records: Records) -> Unavailable | None:
-    """Record what was confirmed, refuse what was not. Raises Unavailable when the store cannot be reached."""
-    if failure is None:
-        records.accept(submission)
-    elif records.refuse(submission.task_id):
-        return Unavailable(failure.missing, outcome="refused")
-    return None  # accepted, or a worker had it although its confirm was late
+def _settle(submissions: Sequence[Submission], failures: dict[str, Unavailable | None], records: Records) -> None:
+    """Record what was confirmed, refuse what was not; `failures` becomes what the clients are told.
+
+    Raises Unavailable when the store cannot be reached.
+    """
+    if confirmed := [one for one in submissions if failures[one.task_id] is None]:
+        records.accept_many(confirmed)
+    lost = {task_id: failure for task_id, failure in failures.items() if failure is not None}
+    if not lost:
+        return
+    for (task_id, failure), is_refused in zip(lost.items(), records.refuse_many(list(lost)), strict=True):
+        # a worker may have had it although its confirm was late
+        failures[task_id] = Unavailable(failure.missing, outcome="refused") if is_refused else None

@@ -9,7 +9,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -20,7 +20,7 @@ from werkzeug.wsgi import get_input_stream
 from taskservice.errors import FieldError, InvalidSubmission
 from taskservice.submission import escape
 
-MAX_JSON_BYTES = 2**20
+MAX_JSON_BYTES = 2**20  # unless the endpoint says otherwise
 MULTIPART_OVERHEAD_BYTES = 64 * 2**10  # boundaries and part headers around an upload
 MAX_DRAIN_BYTES = 16 * 2**20
 MAX_DRAIN_S = 5.0
@@ -39,8 +39,14 @@ class InvalidJSON(BadRequest):
     error = "invalid_json"
 
 
-def bound_bodies(app: Flask, *, upload_endpoint: str, max_upload_bytes: int) -> None:
-    """Read every body within its limit before a view runs; only the upload's is left to the view's form parser."""
+def bound_bodies(
+    app: Flask, *, upload_endpoint: str, max_upload_bytes: int, max_json_bytes: Mapping[str, int] | None = None
+) -> None:
+    """Read every body within its limit before a view runs; only the upload's is left to the view's form parser.
+
+    `max_json_bytes` names the endpoints that take more or less than 1 MiB.
+    """
+    own_limits = max_json_bytes or {}
 
     def read_bounded() -> None:
         # Make the stream end where the body ends, whoever serves, so that `drain` may read on from anywhere.
@@ -49,8 +55,9 @@ def bound_bodies(app: Flask, *, upload_endpoint: str, max_upload_bytes: int) -> 
         if request.endpoint == upload_endpoint:
             request.max_content_length = max_upload_bytes + MULTIPART_OVERHEAD_BYTES
             return
-        request.max_content_length = MAX_JSON_BYTES + 1  # a chunked body is cut off here without a complaint
-        if len(request.get_data()) > MAX_JSON_BYTES:
+        limit_bytes = own_limits.get(request.endpoint or "", MAX_JSON_BYTES)
+        request.max_content_length = limit_bytes + 1  # a chunked body is cut off here without a complaint
+        if len(request.get_data()) > limit_bytes:
             raise RequestEntityTooLarge
 
     app.before_request(read_bounded)
@@ -81,22 +88,45 @@ def drain(environ: dict[str, Any]) -> None:
 
 
 def read_json() -> Any:
-    """The body's JSON value.
+    """The body's JSON value, all of it usable.
 
     Raises:
         UnsupportedMediaType: it is not application/json, or it is compressed.
         InvalidJSON: not JSON: NaN, Infinity, a BOM, broken UTF-8, duplicate names, nesting beyond 100.
-        InvalidSubmission: JSON, but with a number of more than 64 bits, NUL or a lone surrogate somewhere.
+        InvalidSubmission: see `refuse_unusable`.
     """
+    _require_json()
+    return decode_json(request.get_data())
+
+
+def read_unchecked_json() -> Any:
+    """`read_json` for a view that calls `refuse_unusable` for each part by itself."""
+    _require_json()
+    return parse_json(request.get_data())
+
+
+def _require_json() -> None:
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("The body must be application/json.")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("The body must not be compressed.")
-    return decode_json(request.get_data())
 
 
 def decode_json(body: bytes) -> Any:
     """See `read_json`."""
+    value = parse_json(body)
+    refuse_unusable(value)
+    return value
+
+
+def refuse_unusable(value: Any) -> None:
+    """Raises InvalidSubmission for a number of more than 64 bits, NUL or a lone surrogate somewhere."""
+    if errors := list(islice(_unusable(value), MAX_ERRORS)):
+        raise InvalidSubmission(errors)
+
+
+def parse_json(body: bytes) -> Any:
+    """Raises InvalidJSON."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -105,12 +135,9 @@ def decode_json(body: bytes) -> Any:
         raise InvalidJSON("The body begins with a byte order mark.")
     _refuse_deep_nesting(text)
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, parse_int=_integer, object_pairs_hook=_object)
+        return json.loads(text, parse_constant=_refuse_constant, parse_int=_integer, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         raise InvalidJSON(f"The body is not JSON: {error.msg} at character {error.pos}.") from error
-    if errors := list(islice(_unusable(value), MAX_ERRORS)):
-        raise InvalidSubmission(errors)
-    return value
 
 
 def _refuse_deep_nesting(text: str) -> None:

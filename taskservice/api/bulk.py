@@ -34,7 +34,7 @@ class Tally:
     created: dict[str, str] = field(default_factory=dict)  # id: the new task's
 
     def fail(self, task_ids: Sequence[str], failure: Unavailable) -> None:
-        """These were not reached. Raises the failure itself when nothing has been done yet."""
+        """These were not reached, or not surely. Raises the failure itself when nothing has been done yet."""
         if not (self.succeeded or self.failed):
             raise failure
         self.failed.update(dict.fromkeys(task_ids, f"{failure.missing}_unavailable"))
@@ -73,15 +73,18 @@ def _count_known(task_ids: Sequence[str], records: TaskRecords) -> int:
 
 def _cancel(task_ids: Sequence[str], services: Services, tally: Tally) -> None:
     """One that runs and was asked to stop counts as succeeded."""
-    for position, task_id in enumerate(task_ids):
+    for position, chunk in enumerate(_chunks(task_ids)):
+        possible = [task_id for task_id in chunk if is_task_id(task_id)]
         try:
-            what = services.records.cancel(task_id) if is_task_id(task_id) else Cancellation.MISSING
+            answers = dict(zip(possible, services.records.cancel_many(possible), strict=True))
         except Unavailable as error:  # each further try would wait as long as this one
-            return tally.fail(task_ids[position:], error)
-        if what in _CANNOT_CANCEL:
-            tally.failed[task_id] = _CANNOT_CANCEL[what]
-        else:
-            tally.succeeded.append(task_id)
+            return tally.fail(task_ids[position * AT_ONCE :], error)
+        for task_id in chunk:
+            what = answers.get(task_id, Cancellation.MISSING)
+            if what in _CANNOT_CANCEL:
+                tally.failed[task_id] = _CANNOT_CANCEL[what]
+            else:
+                tally.succeeded.append(task_id)
     return None
 
 

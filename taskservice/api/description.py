@@ -8,21 +8,14 @@ from __future__ import annotations
 from importlib import resources
 from typing import Any
 
-from flask import Blueprint, Response, current_app, jsonify, redirect
+from flask import Blueprint, Response, current_app, jsonify
 from pydantic import BaseModel, Field
-from werkzeug.wrappers import Response as BaseResponse
 
 from taskservice.api.errors import PROBLEM_TYPE
 from taskservice.api.selection import BulkRequest
 from taskservice.api.services import Services
-from taskservice.submission import RetryRequest, SubmissionRequest
-
-
-class FieldProblem(BaseModel):
-    """One thing that is wrong with the request."""
-
-    pointer: str = Field(description="RFC 6901 pointer to the member.")
-    detail: str
+from taskservice.api.views import BatchAccepted, BatchRejected, FieldProblem
+from taskservice.submission import BatchRequest, RetryRequest, SubmissionRequest
 
 
 class ProblemDocument(BaseModel):
@@ -36,18 +29,35 @@ class ProblemDocument(BaseModel):
     request_id: str
     error: str = Field(description="A stable code.")
     errors: list[FieldProblem]
+    scope: str | None = Field(default=None, description="403: the scope that the key does not have.")
     outcome: str | None = Field(default=None, description="503 to a submission: refused or unknown.")
+    results: list[BatchAccepted | BatchRejected] | None = Field(
+        default=None, description="Of a batch of which nothing was accepted."
+    )
     missing: list[str] | None = Field(default=None, description="503 of /readyz: what is not there.")
 
 
 def problems(**reasons: str) -> dict[str | int, dict[str, Any]]:
-    """Documented problem answers: `problems(_404="No task has this id.")`; 422 and 500 are always among them."""
-    reasons = {"_422": "There is a query parameter that nobody defined.", **reasons, "_500": "A fault of the service."}
+    """Documented problem answers: `problems(_404="No task has this id.")`; those of any route are always among them."""
+    return open_problems(**(_OF_A_KEY | reasons))
+
+
+def open_problems(**reasons: str) -> dict[str | int, dict[str, Any]]:
+    """The same for a route that asks for no API key."""
     schema = {"$ref": "#/components/schemas/ProblemDocument"}
     return {
         status.removeprefix("_"): {"description": reason, "content": {PROBLEM_TYPE: {"schema": schema}}}
-        for status, reason in reasons.items()
+        for status, reason in {**_OF_ANY_ROUTE, **reasons}.items()
     }
+
+
+_OF_ANY_ROUTE = {"_422": "There is a query parameter that nobody defined.", "_500": "A fault of the service."}
+_OF_A_KEY = {
+    "_401": "The API key is missing or not valid.",
+    "_403": "The key does not have the scope; or there are no keys and the request comes from another site's page.",
+    "_429": "Over the key's rate; Retry-After says when there is more.",
+    "_503": "The store cannot be reached.",
+}
 
 
 def submission_body(services: Services) -> dict[str, Any]:
@@ -68,7 +78,7 @@ def body_of(schema: str, *, required: bool = True) -> dict[str, Any]:
 
 
 def create_blueprint(services: Services) -> Blueprint:
-    """`/openapi.json`, `/docs` and, until there is a console, `/`."""
+    """`/openapi.json` and `/docs`."""
     assets = str(resources.files("flask_openapi3_swagger") / "templates" / "swagger")
     blueprint = Blueprint("description", __name__, static_folder=assets, static_url_path="/docs/assets")
 
@@ -84,10 +94,6 @@ def create_blueprint(services: Services) -> Blueprint:
         response.headers["Content-Security-Policy"] = _OWN_ASSETS_ONLY
         return response
 
-    @blueprint.get("/")
-    def home() -> BaseResponse:
-        return redirect("/docs")
-
     return blueprint
 
 
@@ -102,8 +108,9 @@ def _request_schemas(services: Services) -> dict[str, Any]:
     one_of_them = [{"$ref": f"#/components/schemas/{name}"} for name in names]
     request["properties"]["parameters"] = {"description": described, "type": "object", "anyOf": one_of_them}
     schemas["SubmissionRequest"] = request
-    for model in (RetryRequest, BulkRequest):
+    for model in (RetryRequest, BatchRequest, BulkRequest):
         schemas[model.__name__] = _hoisted(model.model_json_schema(), "", schemas)
+    schemas["BatchRequest"]["properties"]["tasks"]["items"] = {"$ref": "#/components/schemas/SubmissionRequest"}
     return schemas
 
 
@@ -147,3 +154,9 @@ _PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
+
+
+SECURITY_SCHEMES: dict[str, Any] = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`"},
+    "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}

@@ -9,7 +9,7 @@ from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 
 from taskservice.api import views
-from taskservice.api.description import problems
+from taskservice.api.description import open_problems
 from taskservice.api.errors import respond, unavailable
 from taskservice.api.rooms import open_room
 from taskservice.api.services import Services
@@ -21,14 +21,14 @@ def create_blueprint(services: Services) -> APIBlueprint:
     """`/healthz` and `/readyz`."""
     blueprint = open_room("health")
 
-    @blueprint.get("/healthz", summary="The process is up", responses={200: views.Health, **problems()})
+    @blueprint.get("/healthz", summary="The process is up", responses={200: views.Health, **open_problems()})
     def healthz() -> Response:
         return jsonify(views.Health(status="ok").model_dump())
 
     @blueprint.get(
         "/readyz",
         summary="Broker, store and a consumer on every queue that is not paused are there",
-        responses={200: views.Health, **problems(_503="`missing` names what is not there.")},
+        responses={200: views.Health, **open_problems(_503="`missing` names what is not there.")},
     )
     def readyz() -> Response:
         missing = _missing(services)

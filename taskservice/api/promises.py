@@ -1,6 +1,6 @@
-"""The 202 of a submission, given once for all requests with one Idempotency-Key.
+"""The 202 of a submission or a batch, given once for all requests with one Idempotency-Key.
 
-Must not know what the task does, nor how keys and records are kept.
+Must not know what the tasks do, nor how keys and records are kept.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flask import Response, g, jsonify, request
 from pydantic import BaseModel, Field
 
-from taskservice.api import views
+from taskservice.api import access, views
 from taskservice.api.errors import Problem, Refusal
 from taskservice.api.services import Services
 from taskservice.errors import FieldError, InvalidSubmission, Unavailable
@@ -41,8 +41,37 @@ class KeyHeader(BaseModel):
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request came to. `outcome` is that of what was not accepted, None when everything was.
+
+    Only a complete answer is given again: a repetition of any other makes up for what is missing.
+    """
+
+    body: Mapping[str, Any]  # of a 202; links.self is its location
+    outcome: str | None = None  # "refused" or "unknown"
+    problem: Problem | None = None  # answered in the place of the body when nothing was accepted
+
+
 def promise(submission: Submission, services: Services, *, key: str | None, body: object) -> Response:
-    """Publish, record and answer 202. An idempotency key belongs to the decoded body and the request's address.
+    """Publish, record and answer 202. Raises as `once` does."""
+
+    def run(task_id: str, is_repetition: bool) -> Answer:
+        named = replace(submission, task_id=task_id, key_id=submission.key_id or access.caller_id())
+        if is_repetition:
+            return Answer(_answer(_submit_again(named, services)))
+        submit(named, services.publisher, services.records)
+        return Answer(_answer(named))
+
+    return once(submission.task_id, services, key=key, body=body, run=run)
+
+
+def once(
+    first_id: str, services: Services, *, key: str | None, body: object, run: Callable[[str, bool], Answer]
+) -> Response:
+    """The answer of `run`, or of an earlier request with this key. A key belongs to the decoded body and the address.
+
+    `run` gets the id of what is submitted, and whether that is an earlier request's that had no complete answer.
 
     Raises:
         Unavailable: with an outcome.
@@ -50,35 +79,37 @@ def promise(submission: Submission, services: Services, *, key: str | None, body
         InvalidSubmission: the key is not one.
     """
     if key is None:
-        submit(submission, services.publisher, services.records)
-        return _accepted(_answer(submission))
+        return _respond(run(first_id, False))
     if not _KEY.fullmatch(key):
         raise InvalidSubmission([FieldError("/Idempotency-Key", "expected 1 to 255 printable ASCII characters")])
-    reservation = _reserve(key, submission.task_id, services, body)
+    key = f"{access.caller_id() or ''}:{key}"  # each caller's own
+    reservation = _reserve(key, first_id, services, body)
     if reservation.answer is not None:
         return _accepted(reservation.answer, is_replayed=True)
-    is_repetition = reservation.task_id != submission.task_id
-    submission = replace(submission, task_id=reservation.task_id)
     try:
-        if is_repetition:
-            submission = _submit_again(submission, services)
-        else:
-            submit(submission, services.publisher, services.records)
+        answer = run(reservation.task_id, reservation.task_id != first_id)
     except Unavailable as error:
         if error.outcome == "refused":
-            _tell("not_released", lambda: services.reservations.release(key))
+            _release(key, services)
         raise
-    answer = _answer(submission)
-    _tell("not_settled", lambda: services.reservations.settle(key, answer))
-    return _accepted(answer)
+    if answer.outcome == "refused":
+        _release(key, services)
+    elif answer.outcome is None:
+        _tell("not_settled", lambda: services.reservations.settle(key, answer.body))
+    return _respond(answer)
 
 
-def _reserve(key: str, task_id: str, services: Services, body: object) -> Reservation:
+def _release(key: str, services: Services) -> None:
+    _tell("not_released", lambda: services.reservations.release(key))
+
+
+def _reserve(key: str, first_id: str, services: Services, body: object) -> Reservation:
     """Reserved or replayed; everything else is raised."""
     try:
-        reservation = services.reservations.reserve(key, fingerprint=_fingerprint(body), task_id=task_id)
+        reservation = services.reservations.reserve(key, fingerprint=_fingerprint(body), task_id=first_id)
     except Unavailable as error:
-        raise Unavailable(error.missing, outcome="unknown") from error  # an earlier try with this key may be in the broker
+        # an earlier try with this key may be in the broker
+        raise Unavailable(error.missing, outcome="unknown") from error
     if reservation.outcome is Outcome.IN_FLIGHT:
         raise Refusal(_IN_FLIGHT)
     if reservation.outcome is Outcome.MISMATCH:
@@ -101,7 +132,7 @@ def _submit_again(submission: Submission, services: Services) -> Submission:
         known = services.records.get(submission.task_id)
         if known is not None:  # then its message has been confirmed or even claimed: another copy is of no use
             return known.submission
-        services.records.lift(submission.task_id)
+        services.records.lift_many([submission.task_id])
     except Unavailable as error:
         raise Unavailable(error.missing, outcome="unknown") from error
     submit(submission, services.publisher, services.records)
@@ -120,6 +151,12 @@ def _tell(event: str, change: Callable[[], None]) -> None:
 
 def _answer(submission: Submission) -> dict[str, Any]:
     return views.accepted_task(submission).model_dump()
+
+
+def _respond(answer: Answer) -> Response:
+    if answer.problem is not None:
+        raise Refusal(answer.problem)
+    return _accepted(answer.body)
 
 
 def _accepted(answer: Mapping[str, Any], *, is_replayed: bool = False) -> Response:

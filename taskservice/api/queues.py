@@ -5,6 +5,8 @@ Must not know how a worker learns of a pause.
 
 from __future__ import annotations
 
+from itertools import islice
+
 from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, Field
@@ -16,6 +18,8 @@ from taskservice.api.rooms import open_room
 from taskservice.api.selection import ids_of
 from taskservice.api.services import Services
 from taskservice.model import Cancellation, Priority, QueueState, Status, TaskFilter
+
+AT_ONCE = 1000
 
 
 class QueueAddress(BaseModel):
@@ -61,8 +65,10 @@ def create_blueprint(services: Services) -> APIBlueprint:
     )
     def purge_queue(path: QueueAddress) -> Response:
         task_ids = ids_of(_queued(_priority_of(path.name)), services.index)
-        outcomes = [services.records.cancel(task_id) for task_id in task_ids]
-        return jsonify(views.Purged(cancelled=outcomes.count(Cancellation.CANCELLED)).model_dump())
+        cancelled = 0
+        while chunk := list(islice(task_ids, AT_ONCE)):
+            cancelled += services.records.cancel_many(chunk).count(Cancellation.CANCELLED)
+        return jsonify(views.Purged(cancelled=cancelled).model_dump())
 
     return blueprint
 

@@ -5,19 +5,20 @@ Must not know how tasks are found.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, islice
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from taskservice.api.services import TaskIndex
+from taskservice.api.services import Services, TaskIndex
 from taskservice.errors import FieldError, InvalidSubmission
-from taskservice.model import Priority, Status, TaskFilter
+from taskservice.model import Priority, Record, Status, TaskFilter
 
 MAX_IDS = 1000
 MAX_MATCHED = 10_000
-_PAGE = 200
+MAX_PAGE = 200
+MAX_PAGE_BYTES = 8 * 2**20
 _STATES = frozenset(status.state for status in Status)
 
 
@@ -56,6 +57,15 @@ class FilterRequest(BaseModel):
         return not self.model_dump(exclude_none=True)
 
 
+class ListRequest(FilterRequest):
+    """The query of GET /api/tasks."""
+
+    limit: Annotated[int, Field(strict=False, ge=1, le=MAX_PAGE)] = Field(
+        default=50, description="A page holds fewer when its tasks are large; `has_more` says whether more follow."
+    )
+    cursor: Word | None = Field(default=None, description="The `next_cursor` of the page before, with the same filter.")
+
+
 class BulkRequest(BaseModel):
     """The body of POST /api/tasks/bulk: exactly one of `task_ids` and `filter`."""
 
@@ -81,11 +91,30 @@ def task_filter(request: FilterRequest, *, pointer: str) -> TaskFilter:
     )
 
 
+def page_of(request: ListRequest, services: Services) -> tuple[list[Record], str | None]:
+    """The tasks asked for, newest first, and the cursor of the next ones. Raises InvalidSubmission, Unavailable."""
+    wanted = task_filter(request, pointer="")
+    try:
+        page = services.index.page(wanted, limit=request.limit, cursor=request.cursor)
+    except ValueError as error:
+        raise InvalidSubmission([FieldError("/cursor", str(error))]) from error
+    fitting = _fitting(services.records.sizes_bytes(page.task_ids))
+    if fitting < len(page.task_ids):
+        page = services.index.page(wanted, limit=fitting, cursor=request.cursor)
+    return services.records.get_many(page.task_ids), page.next_cursor
+
+
+def _fitting(sizes_bytes: Sequence[int]) -> int:
+    """How many of them a page holds; at least one."""
+    totals = accumulate(sizes_bytes)
+    return max(1, sum(total <= MAX_PAGE_BYTES for total in totals))
+
+
 def ids_of(wanted: TaskFilter, index: TaskIndex) -> Iterator[str]:
     """Ids of all tasks that match, newest first. Raises Unavailable."""
     cursor: str | None = None
     while True:
-        page = index.page(wanted, limit=_PAGE, cursor=cursor)
+        page = index.page(wanted, limit=MAX_PAGE, cursor=cursor)
         yield from page.task_ids
         cursor = page.next_cursor
         if cursor is None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from taskservice.model import Cancellation, FileStore, QueueState, Record, Submission, TaskFilter, TaskType
+from taskservice.model import Cancellation, FileStore, QueueState, Record, Status, Submission, TaskFilter, TaskType
 from taskservice.records.idempotency import Reservation
 from taskservice.submission import Publisher, Records
 
@@ -34,11 +34,14 @@ class TaskRecords(Records, Protocol):
     def get_many(self, task_ids: Sequence[str]) -> list[Record]:
         """In that order, missing ones left out. Raises Unavailable."""
 
-    def lift(self, task_id: str) -> None:
-        """Undo a refusal, so that the id may be published again. Raises Unavailable."""
+    def sizes_bytes(self, task_ids: Sequence[str]) -> list[int]:
+        """About how large each is as JSON, in that order; 0 for missing ones. Raises Unavailable."""
 
-    def cancel(self, task_id: str) -> Cancellation:
-        """Atomic. Raises Unavailable."""
+    def lift_many(self, task_ids: Sequence[str]) -> None:
+        """Undo refusals, so that the ids may be published again. Raises Unavailable."""
+
+    def cancel_many(self, task_ids: Sequence[str]) -> list[Cancellation]:
+        """Each atomic, each id once, answers in that order. Raises Unavailable; some may be cancelled then."""
 
     def hasten(self, task_id: str, *, attempt: int) -> bool:
         """Due now, because this attempt was published again; False: it has moved on. Raises Unavailable."""
@@ -64,8 +67,25 @@ class TaskIndex(Protocol):
     def count(self, wanted: TaskFilter) -> int:
         """Raises Unavailable."""
 
+    def batch_counts(self, batch_id: str) -> Mapping[Status, int]:
+        """How many tasks of a batch have each status; empty when none is kept. Raises Unavailable."""
+
     def oldest_created_at(self, wanted: TaskFilter) -> datetime | None:
         """None when there is none. Raises Unavailable."""
+
+
+class TaskWaiter(Protocol):
+    """Waits for the end of a task."""
+
+    def wait_until_final(self, task_id: str, timeout_s: float) -> Record | None:
+        """The task as soon as it is final, or as it is when time is up; None: there is none. Raises Unavailable."""
+
+
+class RunTimes(Protocol):
+    """How long tasks run of late."""
+
+    def mean_s(self, task_type: str) -> float | None:
+        """None when it is not known."""
 
 
 class QueuePauses(Protocol):
@@ -101,8 +121,11 @@ class Services:
     publisher: TaskPublisher
     records: TaskRecords
     index: TaskIndex
+    waiter: TaskWaiter
+    run_times: RunTimes
     pauses: QueuePauses
     reservations: KeyReservations
     files: FileStore
     task_types: Mapping[str, TaskType]
     max_upload_bytes: int
+    allows_private_callbacks: bool = False

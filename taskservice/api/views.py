@@ -6,7 +6,8 @@ Must not know how a request arrives or where records are kept.
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, PlainSerializer, WithJsonSchema
@@ -44,6 +45,8 @@ Instant = Annotated[
 class Links(BaseModel):
     self: str
     cancel: str = Field(description="To DELETE.")
+    events: str = Field(description="Server-sent events.")
+    deliveries: str = Field(description="Its webhooks.")
 
 
 class AcceptedTask(BaseModel):
@@ -112,6 +115,14 @@ class Task(BaseModel):
     links: Links
 
 
+class Tasks(BaseModel):
+    """One page, newest first."""
+
+    data: list[Task]
+    has_more: bool
+    next_cursor: str | None = Field(description="For the next page; null after the last.")
+
+
 class RateLimitView(BaseModel):
     """At most so many starts in any such period, over all workers together; the others wait."""
 
@@ -131,6 +142,64 @@ class TaskTypeView(BaseModel):
 
 class TaskTypes(BaseModel):
     data: list[TaskTypeView]
+
+
+class DryRun(BaseModel):
+    """What a submission would become."""
+
+    task_type: str
+    priority: Priority
+    queue: str
+    parameters: dict[str, Any] = Field(description="As validated.")
+    due_at: Instant
+    expires_at: Instant | None = Field(description="It must start before; null: it never expires.")
+    max_attempts: int
+    time_limit_s: int = Field(description="Of each attempt.")
+    rate_limit: RateLimitView | None
+
+
+class FieldProblem(BaseModel):
+    """One thing that is wrong with the request."""
+
+    pointer: str = Field(description="RFC 6901 pointer to the member.")
+    detail: str
+
+
+class BatchAccepted(BaseModel):
+    index: int
+    task_id: str
+
+
+class BatchRejected(BaseModel):
+    index: int
+    error: str = Field(description="A stable code, as in a problem document.")
+    detail: str
+    errors: list[FieldProblem] = Field(description="Pointers into this submission.")
+    outcome: str | None = Field(description="Where broker or store failed: refused or unknown.")
+
+
+class BatchLinks(BaseModel):
+    self: str
+
+
+class AcceptedBatch(BaseModel):
+    """The promise for each that has a task_id; in the order of the submissions."""
+
+    batch_id: str
+    accepted: int
+    rejected: int
+    results: list[BatchAccepted | BatchRejected]
+    links: BatchLinks
+
+
+class Batch(BaseModel):
+    """How far the tasks of a batch are."""
+
+    batch_id: str
+    total: int = Field(description="Tasks that are still kept.")
+    is_final: bool = Field(description="All of them have ended.")
+    counts: dict[Status, int] = Field(description="Of each status.")
+    links: BatchLinks
 
 
 class BulkOutcome(BaseModel):
@@ -195,6 +264,35 @@ def accepted_task(submission: Submission) -> AcceptedTask:
     )
 
 
+def batch_path(batch_id: str) -> str:
+    return f"/api/batches/{batch_id}"
+
+
+def dry_run(submission: Submission, kind: TaskType) -> DryRun:
+    expires_in_s = submission.expires_in_s
+    return DryRun(
+        task_type=submission.task_type,
+        priority=submission.priority,
+        queue=submission.priority.queue,
+        parameters=dict(submission.parameters),
+        due_at=submission.due_at,
+        expires_at=None if expires_in_s is None else submission.due_at + timedelta(seconds=expires_in_s),
+        max_attempts=submission.max_attempts,
+        time_limit_s=kind.time_limit_s,
+        rate_limit=_rate_limit(kind.rate_limit),
+    )
+
+
+def batch(batch_id: str, counts: Mapping[Status, int]) -> Batch:
+    return Batch(
+        batch_id=batch_id,
+        total=sum(counts.values()),
+        is_final=all(status.is_final for status in counts),
+        counts={status: counts.get(status, 0) for status in Status},
+        links=BatchLinks(self=batch_path(batch_id)),
+    )
+
+
 def task(record: Record, at: datetime | None = None) -> Task:
     """The record as it reads at the given moment, now unless given."""
     submission = record.submission
@@ -238,10 +336,17 @@ def status_at(record: Record, moment: datetime) -> Status:
     return record.status
 
 
-def retry_after_s(record: Record, moment: datetime) -> int:
-    """When reading again is worth it: as soon as it can have started, at the latest in a minute."""
-    waits = status_at(record, moment) in (Status.SCHEDULED, Status.RETRYING)
-    left_s = (record.due_at - moment).total_seconds() if waits else 0
+def retry_after_s(record: Record, moment: datetime, typical_run_s: float | None = None) -> int:
+    """When reading again is worth it: in 1 to 60 s.
+
+    As soon as a held task is due, and one that waits or runs has had the time that its type's runs take of late.
+    """
+    status = status_at(record, moment)
+    if status in (Status.SCHEDULED, Status.RETRYING):
+        left_s = (record.due_at - moment).total_seconds()
+    else:
+        ran_s = (moment - record.attempts[-1].started_at).total_seconds() if status is Status.RUNNING else 0.0
+        left_s = (typical_run_s or 0.0) - ran_s
     return min(max(1, math.ceil(left_s)), MAX_RETRY_AFTER_S)
 
 
@@ -274,7 +379,8 @@ def stored_file(file: StoredFile) -> FileView:
 
 
 def _links(task_id: str) -> Links:
-    return Links(self=task_path(task_id), cancel=task_path(task_id))
+    path = task_path(task_id)
+    return Links(self=path, cancel=path, events=f"{path}/events", deliveries=f"{path}/deliveries")
 
 
 def _attempt(attempt: Attempt) -> AttemptView:

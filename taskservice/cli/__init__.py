@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from taskservice import __version__
+from taskservice.cli.keys import keys
 from taskservice.cli.look import get, list_tasks, queues, workers
 from taskservice.cli.tasks import cancel, retry, submit, watch
 
@@ -26,5 +27,5 @@ def main() -> None:
     """
 
 
-for command in (submit, watch, get, list_tasks, retry, cancel, queues, workers):
+for command in (submit, watch, get, list_tasks, retry, cancel, queues, workers, keys):
     main.add_command(command)

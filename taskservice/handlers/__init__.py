@@ -18,6 +18,7 @@ BUILT_IN_MODULES = (
     "taskservice.handlers.data_processing",
     "taskservice.handlers.email_sending",
     "taskservice.handlers.file_processing",
+    "taskservice.handlers.webhook_delivery",
 )
 
 _registry: dict[str, TaskType] = {}
@@ -32,6 +33,8 @@ def task_type(
     time_limit_s: int = 300,
     rate_limit: str | None = None,
     example: Mapping[str, Any] | None = None,
+    max_retry_delay_s: int | None = None,
+    is_internal: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Register the decorated function as the handler of task type `name`.
 
@@ -39,7 +42,8 @@ def task_type(
     docstring's first line describes the type to clients. It raises PermanentError to fail at once; TransientError
     and anything unexpected are retried up to `max_retries` times. An attempt may run `time_limit_s` seconds.
     `rate_limit` is written as "100/m" (s, m, h): so many starts over all workers together; what is over it starts
-    later. Raises ConfigurationError for a name or a rate that is none.
+    later. `max_retry_delay_s` replaces MAX_RETRY_DELAY for this type. `is_internal`: the service's own work, which
+    clients cannot submit. Raises ConfigurationError for a name or a rate that is none.
     """
     if not _NAME.fullmatch(name):
         raise ConfigurationError(f"task type {name!r}: expected lower-case letters, digits and _, at most 64")
@@ -56,7 +60,16 @@ def task_type(
             )
         description = (handler.__doc__ or name).strip().splitlines()[0]
         _registry[name] = TaskType(
-            name, description, parameters, handler, max_retries, time_limit_s, example or {}, rate
+            name=name,
+            description=description,
+            parameters_model=parameters,
+            handler=handler,
+            max_retries=max_retries,
+            time_limit_s=time_limit_s,
+            example=example or {},
+            rate_limit=rate,
+            max_retry_delay_s=max_retry_delay_s,
+            is_internal=is_internal,
         )
         return handler
 
@@ -64,11 +77,15 @@ def task_type(
 
 
 def load_task_types(
-    extra_modules: Iterable[str] = (), rate_limits: Mapping[str, RateLimit] | None = None
+    extra_modules: Iterable[str] = (),
+    rate_limits: Mapping[str, RateLimit] | None = None,
+    *,
+    with_internal: bool = False,
 ) -> dict[str, TaskType]:
     """Import the modules that define task types and return what is registered, by name, in order of definition.
 
-    `rate_limits` replaces the types' own. Raises ConfigurationError for a module or a type that does not exist.
+    `rate_limits` replaces the types' own. `with_internal` is for workers; everybody else sees what clients may submit.
+    Raises ConfigurationError for a module or a type that does not exist.
     """
     for module in (*BUILT_IN_MODULES, *extra_modules):
         try:
@@ -81,5 +98,12 @@ def load_task_types(
     if unknown := sorted(set(limits) - set(_registry)):
         raise ConfigurationError(f"RATE_LIMITS: {unknown[0]!r} is not one of: {', '.join(_registry)}")
     return {
-        name: replace(kind, rate_limit=limits[name]) if name in limits else kind for name, kind in _registry.items()
+        name: replace(kind, rate_limit=limits[name]) if name in limits else kind
+        for name, kind in _registry.items()
+        if with_internal or not kind.is_internal
     }
+
+
+def internal_types() -> frozenset[str]:
+    """Names of the types that lists leave out. Known once `load_task_types` has run."""
+    return frozenset(name for name, kind in _registry.items() if kind.is_internal)

@@ -10,7 +10,7 @@ import base64
 import binascii
 import heapq
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -41,9 +41,9 @@ class _Place:
     @classmethod
     def from_cursor(cls, cursor: str) -> _Place:
         try:
-            score, task_id = base64.urlsafe_b64decode(cursor.encode()).decode().split(":", 1)
+            score, task_id = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True).decode().split(":", 1)
             return cls(float(int(score)), task_id)
-        except (binascii.Error, ValueError) as error:
+        except (binascii.Error, ValueError, OverflowError) as error:
             raise ValueError("not a cursor that a page has given") from error
 
     def to_cursor(self) -> str:
@@ -51,10 +51,14 @@ class _Place:
 
 
 class TaskIndex:
-    """Reads the index; every method raises Unavailable."""
+    """Reads the index; every method raises Unavailable.
 
-    def __init__(self, client: redis.Redis) -> None:
+    Tasks of hidden types are found only by a filter that names their type.
+    """
+
+    def __init__(self, client: redis.Redis, *, hidden_types: Collection[str] = ()) -> None:
         self._client = client
+        self._hidden_types = frozenset(hidden_types)
 
     def page(self, wanted: TaskFilter, *, limit: int, cursor: str | None = None) -> IndexPage:
         """Up to `limit` tasks after the cursor. Tasks that arrive meanwhile do not move it.
@@ -92,8 +96,13 @@ class TaskIndex:
         scores = [score for one in found for _, score in one]
         return from_ms(int(min(scores) // _TIES_PER_MS)) if scores else None
 
+    def batch_counts(self, batch_id: str) -> dict[Status, int]:
+        """How many of a batch's tasks have each status; empty when none of them is kept."""
+        found = guarded(lambda: self._client.hgetall(f"batch:{batch_id}"))
+        return {Status(str(status)): int(count) for status, count in found.items()}
+
     def _cells(self, wanted: TaskFilter) -> list[str]:
-        types: Iterable[str] = [wanted.task_type] if wanted.task_type else self._types()
+        types: Iterable[str] = [wanted.task_type] if wanted.task_type else self._types() - self._hidden_types
         priorities = [wanted.priority] if wanted.priority else list(Priority)
         places = itertools.product(sorted(wanted.statuses or Status), sorted(types), priorities)
         if wanted.tag is None:

@@ -6,7 +6,9 @@ Knows neither HTTP nor Celery.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import redis
@@ -44,25 +46,73 @@ class Records:
         found: list[dict[str, str]] = guarded(pipeline.execute)
         return [_to_record(fields) for fields in found if "submission" in fields]
 
+    def sizes_bytes(self, task_ids: Sequence[str]) -> list[int]:
+        """About how much JSON each record is, in this order; 0 for those that are gone. Raises Unavailable."""
+        pipeline = self.client.pipeline(transaction=False)
+        for task_id in task_ids:
+            for name in _LARGE_FIELDS:
+                pipeline.hstrlen(record_key(task_id), name)
+        found: list[int] = guarded(pipeline.execute)
+        width = len(_LARGE_FIELDS)
+        return [sum(found[start : start + width]) for start in range(0, len(found), width)]
+
     def accept(self, submission: Submission) -> None:
         """Create the record unless a worker was faster. Raises Unavailable."""
-        guarded(lambda: self._transitions.run("accept", submission.task_id, creation=creation(submission)))
+        self.accept_many([submission])
+
+    def accept_many(self, submissions: Sequence[Submission]) -> None:
+        """`accept` in few round trips. Raises Unavailable: then some may have been accepted."""
+        self._run_many("accept", {one.task_id: {"creation": creation(one)} for one in submissions})
 
     def refuse(self, task_id: str) -> bool:
         """Mark the id so that a late copy is dropped; False if a worker has claimed it. Raises Unavailable."""
-        return bool(guarded(lambda: self._transitions.run("refuse", task_id)) == "refused")
+        return self.refuse_many([task_id]) == [True]
+
+    def refuse_many(self, task_ids: Sequence[str]) -> list[bool]:
+        """`refuse` in few round trips: each answer, in this order. Raises Unavailable: then some may be marked."""
+        return [word == "refused" for word in self._run_many("refuse", dict.fromkeys(task_ids, _NOTHING_MORE))]
 
     def lift(self, task_id: str) -> None:
         """Take such a mark away, so that the id can be published again. Raises Unavailable."""
-        guarded(lambda: self._transitions.run("lift", task_id))
+        self.lift_many([task_id])
+
+    def lift_many(self, task_ids: Sequence[str]) -> None:
+        """`lift` in few round trips. Raises Unavailable: then some may be lifted."""
+        self._run_many("lift", dict.fromkeys(task_ids, _NOTHING_MORE))
 
     def cancel(self, task_id: str) -> Cancellation:
         """End what has not started, ask what runs to stop. Raises Unavailable."""
-        return Cancellation(str(guarded(lambda: self._transitions.run("cancel", task_id))))
+        return self.cancel_many([task_id])[0]
+
+    def cancel_many(self, task_ids: Sequence[str]) -> list[Cancellation]:
+        """`cancel` in few round trips: each answer, in this order. Raises Unavailable: then some may be cancelled.
+
+        Each id once.
+        """
+        words = self._run_many("cancel", dict.fromkeys(task_ids, _NOTHING_MORE))
+        return [Cancellation(str(word)) for word in words]
 
     def hasten(self, task_id: str, *, attempt: int) -> bool:
         """This attempt is due now, its message was published again; False if another one is awaited."""
         return bool(guarded(lambda: self._transitions.run("hasten", task_id, attempt=attempt)) == "hastened")
+
+    def _run_many(self, action: str, details_of: Mapping[str, Mapping[str, Any]]) -> list[Any]:
+        """In chunks, so that no single answer is waited for longer than the client does."""
+        answers: list[Any] = []
+        for chunk in _chunks(details_of):
+            answers += guarded(partial(self._transitions.run_many, action, chunk))
+        return answers
+
+
+_AT_ONCE = 200
+_LARGE_FIELDS = ("submission", "result")
+_NOTHING_MORE: Mapping[str, Any] = {}
+
+
+def _chunks(details_of: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Mapping[str, Any]]]:
+    rest = iter(details_of.items())
+    while chunk := dict(islice(rest, _AT_ONCE)):
+        yield chunk
 
 
 def _to_record(fields: Mapping[str, str]) -> Record:

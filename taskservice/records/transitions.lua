@@ -5,17 +5,28 @@
 -- task:{id}                hash: the record
 -- cell:{status}:{type}:{priority}, tagged:{status}:{type}:{priority}:{tag}
 --                          zsets of ids, by creation: each task is in one cell, and in one per tag
+-- deliveries:{id}          hash: the webhooks of a task (deliveries.py)
+-- batch:{id}               hash: how many tasks of a batch have each status
+-- run_times                hash: per type, how long it ran until it succeeded, in ms; the mean of late
 -- due, deadlines, leases, expiring
 --                          zsets of ids by the moment (ms) at which `sweep` looks at them
 -- events                   stream: every change, oldest trimmed
+-- counters                 hash: {status}:{type}:{priority}, how often a task entered it; `accepted` counts creations
+-- pace:{minute}            hash: {ten seconds}:{status}:{type}, the same count for an hour
+-- durations                hash: {wait or run}:{type}:{priority}:{bucket}, and its sum; ms from due to the first start,
+--                          and from an attempt's start to its end
 -- outbox                   zset of "delivery task event version" by the moment from which it may be published
 
 local MAX_EVENTS = 100000
 local REFUSED_S = 31 * 86400 -- a tombstone outlives the longest delay a late copy can have
 local SWEEP_AT_ONCE = 200
+local BUCKETS_MS = {5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 120000, 300000, 600000, 1800000,
+  3600000} -- upper bounds; measures.py has the same
+local PACE_S = 3720 -- an hour, and the minute that is not over
 local FINAL = {succeeded = true, failed = true, cancelled = true, expired = true}
 local WAITING = {scheduled = true, queued = true, retrying = true}
 local EVENT = {running = 'started'} -- where the event's name is not the status
+local NEWEST_SHARE = 0.2 -- of the newest run in the mean of late
 
 local details = cjson.decode(ARGV[2])
 local clock = redis.call('TIME')
@@ -26,13 +37,20 @@ local function whole(number) return string.format('%d', number) end
 local function load_task(id)
   local key = 'task:' .. id
   local got = redis.call('HMGET', key, 'status', 'attempt', 'delivery', 'type', 'priority', 'score', 'tags',
-    'due_at_ms', 'expires_at_ms', 'may_reclaim', 'cancel_requested_at_ms', 'callback_events')
+    'due_at_ms', 'expires_at_ms', 'may_reclaim', 'cancel_requested_at_ms', 'callback_events', 'batch_id')
   return {
     id = id, key = key, status = got[1], attempt = tonumber(got[2] or 0), delivery = got[3], type = got[4],
     priority = got[5], score = got[6], tags = got[7], due_at_ms = tonumber(got[8] or 0),
     expires_at_ms = got[9] and tonumber(got[9]), may_reclaim = got[10] == '1',
-    cancel_requested_at_ms = got[11] and tonumber(got[11]), callback_events = got[12],
+    cancel_requested_at_ms = got[11] and tonumber(got[11]), callback_events = got[12], batch_id = got[13],
   }
+end
+
+-- A count that falls to nothing is removed, and with its last count the batch.
+local function count_in_batch(task, status, change)
+  if not task.batch_id then return end
+  local key = 'batch:' .. task.batch_id
+  if redis.call('HINCRBY', key, status, change) <= 0 then redis.call('HDEL', key, status) end
 end
 
 local function cells(task, status)
@@ -42,6 +60,27 @@ local function cells(task, status)
     for _, tag in ipairs(cjson.decode(task.tags)) do keys[#keys + 1] = 'tagged:' .. place .. ':' .. tag end
   end
   return keys
+end
+
+local function tally(task, what)
+  redis.call('HINCRBY', 'counters', what .. ':' .. task.type .. ':' .. task.priority, 1)
+  local second = math.floor(now_ms / 1000)
+  local pace = 'pace:' .. whole(math.floor(second / 60))
+  redis.call('HINCRBY', pace, whole(math.floor(second % 60 / 10)) .. ':' .. what .. ':' .. task.type, 1)
+  redis.call('EXPIRE', pace, PACE_S)
+end
+
+local function measure(task, what, duration_ms)
+  local place = what .. ':' .. task.type .. ':' .. task.priority .. ':'
+  local bucket = 'inf'
+  for _, bound in ipairs(BUCKETS_MS) do
+    if duration_ms <= bound then
+      bucket = whole(bound)
+      break
+    end
+  end
+  redis.call('HINCRBY', 'durations', place .. bucket, 1)
+  redis.call('HINCRBY', 'durations', place .. 'sum', whole(math.max(0, duration_ms)))
 end
 
 -- The delivery's id follows from the change, so that publishing it twice is one delivery.
@@ -65,6 +104,9 @@ local function move(task, status)
   if task.status ~= status then
     for _, key in ipairs(cells(task, task.status)) do redis.call('ZREM', key, task.id) end
     for _, key in ipairs(cells(task, status)) do redis.call('ZADD', key, task.score, task.id) end
+    count_in_batch(task, status, 1)
+    count_in_batch(task, task.status, -1)
+    tally(task, status)
   end
   task.status = status
   redis.call('HSET', task.key, 'status', status)
@@ -84,20 +126,24 @@ local function create(id)
   local task = {
     id = id, key = 'task:' .. id, status = new.status, attempt = 0, type = new.type, priority = new.priority,
     score = score_of(new.created_at_ms), tags = new.tags, due_at_ms = new.due_at_ms,
-    expires_at_ms = new.expires_at_ms, callback_events = new.callback_events,
+    expires_at_ms = new.expires_at_ms, callback_events = new.callback_events, batch_id = new.batch_id,
   }
   redis.call('DEL', task.key) -- a refusal of an earlier try
   redis.call('HSET', task.key, 'submission', new.submission, 'status', task.status, 'attempt', 0,
     'type', task.type, 'priority', task.priority, 'score', task.score, 'due_at_ms', whole(task.due_at_ms))
   if task.tags then redis.call('HSET', task.key, 'tags', task.tags) end
   if task.callback_events then redis.call('HSET', task.key, 'callback_events', task.callback_events) end
+  if task.batch_id then redis.call('HSET', task.key, 'batch_id', task.batch_id) end
   if task.expires_at_ms then
     redis.call('HSET', task.key, 'expires_at_ms', whole(task.expires_at_ms))
     redis.call('ZADD', 'deadlines', whole(task.expires_at_ms), id)
   end
   if task.status == 'scheduled' then redis.call('ZADD', 'due', whole(task.due_at_ms), id) end
   for _, key in ipairs(cells(task, task.status)) do redis.call('ZADD', key, task.score, id) end
+  count_in_batch(task, task.status, 1)
   redis.call('SADD', 'task_types', task.type)
+  tally(task, 'accepted')
+  tally(task, task.status)
   emit(task, task.status)
   return task
 end
@@ -108,7 +154,17 @@ local function end_attempt(task, err)
   if not last or last.finished_at_ms then return end
   last.finished_at_ms = now_ms
   last.error = err
+  measure(task, 'run', now_ms - last.started_at_ms)
   redis.call('HSET', task.key, 'attempts', cjson.encode(list))
+end
+
+local function note_run_time(task)
+  local list = cjson.decode(redis.call('HGET', task.key, 'attempts') or '[]')
+  local last = list[#list]
+  if not last then return end
+  local run_ms = math.max(0, now_ms - last.started_at_ms)
+  local mean_ms = tonumber(redis.call('HGET', 'run_times', task.type) or run_ms)
+  redis.call('HSET', 'run_times', task.type, string.format('%.1f', mean_ms + (run_ms - mean_ms) * NEWEST_SHARE))
 end
 
 local function finish(task, status, err)
@@ -121,7 +177,6 @@ local function finish(task, status, err)
   if err and status == 'failed' then redis.call('HSET', task.key, 'error', cjson.encode(err)) end
   -- kept until no copy of its message can still be in the broker, then for the retention
   redis.call('ZADD', 'expiring', whole(math.max(task.due_at_ms, now_ms) + details.retention_ms), task.id)
-  redis.call('HINCRBY', 'counters', status .. ':' .. task.type .. ':' .. task.priority, 1)
   move(task, status)
   return status
 end
@@ -194,6 +249,7 @@ end
 local function grant(task)
   local is_next = details.attempt == task.attempt + 1
   if is_next then redis.call('HDEL', task.key, 'lost_deliveries') end
+  if is_next and task.attempt == 0 then measure(task, 'wait', now_ms - details.creation.due_at_ms) end
   task.attempt, task.delivery = details.attempt, details.delivery
   local list = cjson.decode(redis.call('HGET', task.key, 'attempts') or '[]')
   list[#list + 1] = {number = task.attempt, worker = details.worker, started_at_ms = now_ms}
@@ -253,6 +309,7 @@ function actions.succeed(task)
   if not task.status then return 'missing' end
   if not owns(task) then return 'ignored' end
   redis.call('HSET', task.key, 'result', details.result)
+  note_run_time(task)
   return finish(task, 'succeeded')
 end
 
@@ -356,7 +413,8 @@ end
 local function forget(task)
   if not task.status then return end
   for _, key in ipairs(cells(task, task.status)) do redis.call('ZREM', key, task.id) end
-  redis.call('DEL', task.key)
+  count_in_batch(task, task.status, -1)
+  redis.call('DEL', task.key, 'deliveries:' .. task.id)
 end
 
 function actions.sweep()

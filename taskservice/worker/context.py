@@ -15,6 +15,7 @@ import redis
 from taskservice.errors import TaskCancelled
 from taskservice.model import FileStore, MailServer, Progress
 from taskservice.records import Attempts, Run
+from taskservice.records.deliveries import WebhookSecrets
 from taskservice.worker.patience import insist
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class AttemptContext:
     files: FileStore
     mail_server: MailServer
     attempts: Attempts
+    allows_private_webhooks: bool = False
     _next_report_at: float = field(default=0.0, init=False)
     _is_backing_off: bool = field(default=False, init=False)
 
@@ -62,6 +64,11 @@ class AttemptContext:
     def set_sent_mark(self, key: str, value: Any) -> None:
         """Waits for Redis: an effect that is forgotten would happen again."""
         insist(lambda: self.attempts.set_mark(self.task_id, key, value), "mark", self.task_id)
+
+    def webhook_secrets(self, key_id: str | None) -> tuple[str, ...]:
+        """Waits for Redis: an unsigned webhook is worth nothing."""
+        secrets = WebhookSecrets(self.attempts.client)
+        return insist(lambda: secrets.of(key_id), "webhook_secrets", self.task_id)
 
     def _report(self, progress: Progress) -> bool:
         return self.attempts.report_progress(Run(self.task_id, self.delivery), progress)

@@ -5,6 +5,7 @@ A thread of the main process. Must not touch the worker's broker connection.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -22,8 +23,10 @@ from celery.worker import state
 from taskservice.errors import Unavailable
 from taskservice.model import ErrorInfo, Submission
 from taskservice.records import LEASE_S, Attempts, Lease, Pauses
+from taskservice.records.roster import Roster
 from taskservice.records.script import connect
 from taskservice.worker.backend import RecordBackend
+from taskservice.worker.presence import Presence
 from taskservice.worker.request import ServiceRequest
 
 logger = logging.getLogger(__name__)
@@ -47,10 +50,13 @@ class _Watched:
 class Keeper(threading.Thread):
     """Ticks every second for as long as the process lives."""
 
-    def __init__(self, attempts: Attempts, pauses: Pauses, active: Callable[[], Collection[Any]]) -> None:
+    def __init__(
+        self, attempts: Attempts, pauses: Pauses, presence: Presence, active: Callable[[], Collection[Any]]
+    ) -> None:
         super().__init__(name="keeper", daemon=True)
         self._attempts = attempts
         self._pauses = pauses
+        self._presence = presence
         self._active = active
         self._watched: dict[str, _Watched] = {}
         self._contact_since: float | None = None
@@ -75,6 +81,7 @@ class Keeper(threading.Thread):
         self._renew()
         self._contact_since = self._contact_since or time.monotonic()
         self._sweep()
+        self._presence.show(one.request.id for one in self._watched.values())
 
     def look_at_pauses(self) -> None:
         """Raises Unavailable."""
@@ -150,7 +157,14 @@ class KeeperStep(bootsteps.StartStopStep):
         backend = cast(RecordBackend, worker.app.backend)
         client = connect(backend.url, timeout_s=STORE_TIMEOUT_S)
         attempts = Attempts(client, retention_s=int(worker.app.conf.result_expires))
-        worker.keeper = Keeper(attempts, Pauses(client), lambda: tuple(state.active_requests))
+        presence = Presence(
+            Roster(client),
+            name=str(worker.hostname),
+            queues=worker.app.amqp.queues.consume_from,
+            concurrency=int(worker.concurrency),
+        )
+        atexit.register(presence.leave)
+        worker.keeper = Keeper(attempts, Pauses(client), presence, lambda: tuple(state.active_requests))
         with suppress(Unavailable):  # then the claims hold a paused queue's tasks
             worker.keeper.look_at_pauses()
         worker.keeper.start()

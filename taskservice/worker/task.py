@@ -32,6 +32,7 @@ CONFIRM_TIMEOUT_S = 10  # for the broker to confirm a retry; a blocked one would
 PAUSED_LOOK_S = 0.5  # the consumer stops within a second; until then the message must not spin
 MAX_RESULT_BYTES = 4 * 2**20
 _DELAY_PREFIX = re.compile(r"^(?:[01]\.){28}")  # what delayed delivery puts before the routing key
+RetryDelay = Callable[[int, int | None], int]  # seconds, by earlier retries and the type's own longest wait
 _QUEUE_OF_KEY = {priority.value: priority.queue for priority in Priority}
 
 
@@ -44,7 +45,7 @@ class ServiceTask(Task[Any, Any]):
     kind: ClassVar[TaskType]
     settings: ClassVar[Settings]
     open_files: ClassVar[Callable[[], FileStore]]
-    retry_delay_s: ClassVar[Callable[[int], int]]
+    retry_delay_s: ClassVar[RetryDelay]
 
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
         """Claim the attempt. What may not run now goes back to the broker or is dropped, and never reaches `run`."""
@@ -165,6 +166,7 @@ class ServiceTask(Task[Any, Any]):
             files=cls.open_files(),
             mail_server=cls.settings.mail_server,
             attempts=self._backend.attempts,
+            allows_private_webhooks=cls.settings.webhooks_allow_http,
         )
 
     def _stop(self, submission: Submission) -> NoReturn:
@@ -178,7 +180,7 @@ class ServiceTask(Task[Any, Any]):
         if self._attempt >= submission.max_attempts:
             self._log_failure(error, "task.failed")
             raise error
-        delay_s = broker_delay_s(type(self).retry_delay_s(self._attempt - 1))
+        delay_s = broker_delay_s(type(self).retry_delay_s(self._attempt - 1, self.kind.max_retry_delay_s))
         self._log_failure(error, "task.retrying", delay_s=delay_s)
         self.request.update(retry_delay_s=delay_s)  # the backend stores it with the transition
         options: dict[str, Any] = {"max_retries": submission.max_attempts - 1, "confirm_timeout": CONFIRM_TIMEOUT_S}
@@ -208,7 +210,7 @@ def task_class_for(
     *,
     settings: Settings,
     open_files: Callable[[], FileStore],
-    retry_delay_s: Callable[[int], int],
+    retry_delay_s: RetryDelay,
 ) -> type[ServiceTask]:
     """The Celery task class of one task type. Its limits are ours: Celery's would count the waits for Redis too."""
     attributes = {

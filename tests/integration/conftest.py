@@ -17,6 +17,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         "TASK_TYPE_MODULES": "tests.support.task_types",
         "EXECUTION_LEDGER": str(folder / LEDGER),
         "RATE_LIMITS": "short_sleep=2/s",
+        "WEBHOOKS_ALLOW_HTTP": "1",  # receivers are on this machine
     }
     with LocalSystem(folder, private_ports=True, env=env) as system:
         yield Service(system)

@@ -76,6 +76,17 @@ def test_many_submissions_are_confirmed_together(
     wait_until(lambda: depth(stores, "low_priority") == before + 500, 10, "all 500 are in the queue")
 
 
+def test_a_single_submission_does_not_wait_for_all_of_a_batch(publisher: Publisher) -> None:
+    publisher.publish(submission())
+
+    with ThreadPoolExecutor(1) as threads:
+        batch = threads.submit(publisher.publish_all, [submission() for _ in range(5000)])
+        publisher.publish(submission())
+        is_batch_done = batch.done()
+
+    assert not is_batch_done
+
+
 def test_a_message_carries_its_attempts_number(publisher: Publisher, stores: LocalSystem) -> None:
     drain(stores, "high_priority")
     first, third = submission(Priority.HIGH), submission(Priority.HIGH)

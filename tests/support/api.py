@@ -13,7 +13,16 @@ from werkzeug.test import TestResponse
 
 from app import create_app
 from taskservice.settings import load_settings
-from tests.support.fakes import MemoryBroker, MemoryIndex, MemoryPauses, MemoryRecords, MemoryReservations
+from tests.support.fakes import (
+    MemoryBroker,
+    MemoryIndex,
+    MemoryPauses,
+    MemoryRecords,
+    MemoryReservations,
+    MemoryRunTimes,
+    MemoryWaiter,
+)
+from tests.support.keys import MemoryKeys
 
 MAX_UPLOAD_BYTES = 2 * 2**20
 UNKNOWN_ID = "11111111-2222-4333-8444-555555555555"
@@ -28,6 +37,7 @@ class Api:
         self.broker = MemoryBroker()
         self.records = MemoryRecords()
         self.index = MemoryIndex(self.records)
+        self.run_times = MemoryRunTimes()
         self.pauses = MemoryPauses(self.records)
         self.reservations = MemoryReservations(self.records)
         app = create_app(
@@ -35,8 +45,11 @@ class Api:
             publisher=self.broker,
             records=self.records,
             index=self.index,
+            waiter=MemoryWaiter(self.records),
+            run_times=self.run_times,
             pauses=self.pauses,
             reservations=self.reservations,
+            keys=MemoryKeys(),
         )
         self.client: FlaskClient = app.test_client()
 

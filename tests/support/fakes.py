@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,6 +23,7 @@ class MemoryBroker:
         self.attempts: list[int] = []  # of each message that was published
         self.consuming = {priority.queue: 1 for priority in Priority}
         self.is_down = False
+        self.takes: int | None = None  # of several messages, only the first so many
 
     def publish(self, submission: Submission, *, attempt: int = 1) -> None:
         if self.is_down:
@@ -30,9 +34,10 @@ class MemoryBroker:
     def publish_all(self, submissions: Sequence[Submission]) -> list[Unavailable | None]:
         if self.is_down:
             return [Unavailable("broker") for _ in submissions]
-        for submission in submissions:
+        taken = submissions[: self.takes]
+        for submission in taken:
             self.publish(submission)
-        return [None for _ in submissions]
+        return [None if place < len(taken) else Unavailable("broker") for place in range(len(submissions))]
 
     def queue_states(self) -> Mapping[str, QueueState]:
         if self.is_down:
@@ -58,23 +63,22 @@ class MemoryRecords:
         self.kept[record.submission.task_id] = record
         return record.submission.task_id
 
-    def accept(self, submission: Submission) -> None:
+    def accept_many(self, submissions: Sequence[Submission]) -> None:
         self.ping()
         if self.accept_fails:
             raise Unavailable("store")
-        self.refused.discard(submission.task_id)
-        self.kept.setdefault(submission.task_id, Record(submission, submission.initial_status, submission.due_at))
+        for one in submissions:
+            self.refused.discard(one.task_id)
+            self.kept.setdefault(one.task_id, Record(one, one.initial_status, one.due_at))
 
-    def refuse(self, task_id: str) -> bool:
+    def refuse_many(self, task_ids: Sequence[str]) -> list[bool]:
         self.ping()
-        if task_id in self.kept:
-            return False
-        self.refused.add(task_id)
-        return True
+        self.refused.update(task_id for task_id in task_ids if task_id not in self.kept)
+        return [task_id not in self.kept for task_id in task_ids]
 
-    def lift(self, task_id: str) -> None:
+    def lift_many(self, task_ids: Sequence[str]) -> None:
         self.ping()
-        self.refused.discard(task_id)
+        self.refused.difference_update(task_ids)
 
     def get(self, task_id: str) -> Record | None:
         self.ping()
@@ -86,8 +90,15 @@ class MemoryRecords:
         self.ping()
         return [self.kept[task_id] for task_id in task_ids if task_id in self.kept]
 
-    def cancel(self, task_id: str) -> Cancellation:
+    def sizes_bytes(self, task_ids: Sequence[str]) -> list[int]:
         self.ping()
+        return [self._size_bytes(self.kept[task_id]) if task_id in self.kept else 0 for task_id in task_ids]
+
+    def cancel_many(self, task_ids: Sequence[str]) -> list[Cancellation]:
+        self.ping()
+        return [self._cancel(task_id) for task_id in task_ids]
+
+    def _cancel(self, task_id: str) -> Cancellation:
         if self.cancels_left is not None:
             self.cancels_left -= 1
             self.is_down = self.cancels_left == 0
@@ -115,6 +126,9 @@ class MemoryRecords:
         if self.is_down:
             raise Unavailable("store")
 
+    def _size_bytes(self, record: Record) -> int:
+        return len(json.dumps([record.submission.to_message(), record.result]))
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryPage:
@@ -133,12 +147,18 @@ class MemoryIndex:
 
     def page(self, wanted: TaskFilter, *, limit: int, cursor: str | None) -> MemoryPage:
         found = [record.submission.task_id for record in self._matching(wanted)]
-        start = found.index(cursor) + 1 if cursor in found else 0
+        if cursor is not None and cursor not in found:
+            raise ValueError("not a cursor that a page has given")
+        start = 0 if cursor is None else found.index(cursor) + 1
         ids = tuple(found[start : start + min(limit, self.PAGE)])
         return MemoryPage(ids, ids[-1] if ids and ids[-1] != found[-1] else None)
 
     def count(self, wanted: TaskFilter) -> int:
         return len(self._matching(wanted)) + self.uncounted
+
+    def batch_counts(self, batch_id: str) -> Mapping[Status, int]:
+        self._records.ping()
+        return Counter(one.status for one in self._records.kept.values() if one.submission.batch_id == batch_id)
 
     def oldest_created_at(self, wanted: TaskFilter) -> datetime | None:
         return min((record.submission.created_at for record in self._matching(wanted)), default=None)
@@ -150,6 +170,14 @@ class MemoryIndex:
             key=lambda record: record.submission.created_at,
             reverse=True,
         )
+
+
+class MemoryRunTimes:
+    def __init__(self) -> None:
+        self.means_s: dict[str, float] = {}
+
+    def mean_s(self, task_type: str) -> float | None:
+        return self.means_s.get(task_type)
 
 
 class MemoryPauses:
@@ -224,3 +252,16 @@ def _matches(record: Record, wanted: TaskFilter) -> bool:
         and (wanted.created_after is None or submission.created_at > wanted.created_after)
         and (wanted.created_before is None or submission.created_at < wanted.created_before)
     )
+
+
+class MemoryWaiter:
+    """Looks again and again, as a test may change the records from another thread."""
+
+    def __init__(self, records: MemoryRecords) -> None:
+        self._records = records
+
+    def wait_until_final(self, task_id: str, timeout_s: float) -> Record | None:
+        deadline = time.monotonic() + timeout_s
+        while (record := self._records.get(task_id)) and not record.status.is_final and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return record

@@ -22,6 +22,7 @@ from taskservice.model import Attempt, ErrorInfo, Priority, Record, Status, Subm
 from taskservice.settings import load_settings
 from tests.support.api import MAX_UPLOAD_BYTES, UNKNOWN_ID, Api, assert_problem, open_api, pointers, submit
 from tests.support.fakes import MemoryBroker, MemoryRecords
+from tests.support.keys import MemoryKeys
 
 
 @pytest.fixture
@@ -233,9 +234,9 @@ def test_no_more_than_16_mebibytes_of_a_refused_body_are_read(client: FlaskClien
 
 
 def test_an_unknown_query_parameter_is_refused_not_ignored(client: FlaskClient, broker: MemoryBroker) -> None:
-    response = client.post("/api/tasks?dry_run=true", json={"task_type": "data_processing"})
+    response = client.post("/api/tasks?dryrun=true", json={"task_type": "data_processing"})
 
-    assert assert_problem(response, 422, "invalid_request")["errors"][0]["pointer"] == "/dry_run"
+    assert assert_problem(response, 422, "invalid_request")["errors"][0]["pointer"] == "/dryrun"
     assert broker.published == []
 
 
@@ -522,4 +523,4 @@ def test_it_refuses_to_start_on_an_address_others_can_reach(environ: dict[str, s
     settings = load_settings({"BIND_ADDRESS": "0.0.0.0", **environ})
 
     with pytest.raises(ConfigurationError, match="BIND_ADDRESS"):
-        create_app(settings)
+        create_app(settings, keys=MemoryKeys())

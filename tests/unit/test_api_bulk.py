@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
+from taskservice.api.bulk import AT_ONCE
 from taskservice.model import Status
 from tests.support.api import UNKNOWN_ID, Api, assert_problem, open_api, pointers
 
@@ -173,10 +174,10 @@ def test_without_a_store_nothing_is_done(api: Api, action: str) -> None:
 
 
 def test_a_store_that_goes_away_half_way_leaves_the_rest_named(api: Api) -> None:
-    task_ids = [api.submitted() for _ in range(3)]
-    api.records.cancels_left = 1
+    task_ids = [api.submitted() for _ in range(AT_ONCE + 1)]
+    api.records.cancels_left = AT_ONCE
 
     found = outcome(bulk(api, "cancel", task_ids=task_ids))
 
-    assert found["succeeded"] == task_ids[:1]
-    assert found["failed"] == dict.fromkeys(task_ids[1:], "store_unavailable")
+    assert found["succeeded"] == task_ids[:AT_ONCE]
+    assert found["failed"] == {task_ids[-1]: "store_unavailable"}

@@ -134,7 +134,7 @@ def test_an_unknown_task_is_the_same_one_when_it_is_repeated(api: Api) -> None:
 def test_a_task_that_a_worker_knows_is_not_published_again_and_tells_its_own_times(api: Api) -> None:
     interrupted(api, delay=5)
     first = api.broker.published[0]
-    api.records.accept(first)  # as a worker's claim does
+    api.records.accept_many([first])  # as a worker's claim does
     api.reservations.forget_flights()
 
     accepted = api.submit(key="k", delay=5).get_json()
@@ -159,8 +159,7 @@ def test_an_answer_that_cannot_be_kept_is_given_all_the_same(api: Api, caplog: p
 
 def test_a_retry_takes_a_key_and_the_key_belongs_to_its_address(api: Api) -> None:
     task_ids = [api.submitted(), api.submitted()]
-    for task_id in task_ids:
-        api.records.cancel(task_id)
+    api.records.cancel_many(task_ids)
 
     first, second = (retry(api, task_ids[0]) for _ in range(2))
     elsewhere = retry(api, task_ids[1])

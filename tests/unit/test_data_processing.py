@@ -83,6 +83,7 @@ class Context:
     task_id = "a-task"
     attempt = 1
     mail_server = MailServer("localhost", 25, "tasks@localhost")
+    allows_private_webhooks = False
 
     def __init__(self, directory: Path) -> None:
         self.files = DirectoryFiles(directory)
@@ -98,6 +99,9 @@ class Context:
         return None
 
     def set_sent_mark(self, key: str, value: Any) -> None:
+        raise NotImplementedError
+
+    def webhook_secrets(self, key_id: str | None) -> tuple[str, ...]:
         raise NotImplementedError
 
 

@@ -117,5 +117,5 @@ def _requests(items: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
         if "item" in item:
             yield from _requests(item["item"])
             continue
-        path = item["request"]["url"]["raw"].removeprefix("{{base_url}}")
+        path = item["request"]["url"]["raw"].removeprefix("{{base_url}}").partition("?")[0]
         yield item["request"]["method"], re.sub(r"\{\{\w+\}\}", "{}", path)

@@ -81,6 +81,7 @@ class Context:
     marks: dict[str, Any] = field(default_factory=dict)
     told: list[tuple[int, int]] = field(default_factory=list)
     is_cancelled: bool = False
+    allows_private_webhooks: bool = False
 
     def progress(self, current: int, total: int, message: str = "") -> None:
         self.told.append((current, total))
@@ -92,6 +93,9 @@ class Context:
 
     def set_sent_mark(self, key: str, value: Any) -> None:
         self.marks[key] = value
+
+    def webhook_secrets(self, key_id: str | None) -> tuple[str, ...]:
+        raise NotImplementedError
 
 
 Answer = Callable[[str], str | None]  # None: let the server say yes

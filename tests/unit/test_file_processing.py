@@ -40,6 +40,7 @@ class _Context:
         self.attempt = 1
         self.files = files
         self.mail_server = MailServer("localhost", 25, "tasks@localhost")
+        self.allows_private_webhooks = False
         self.told: list[tuple[int, int, str]] = []
         self.is_cancelled = False
 
@@ -52,6 +53,9 @@ class _Context:
         return None
 
     def set_sent_mark(self, key: str, value: Any) -> None:
+        raise NotImplementedError
+
+    def webhook_secrets(self, key_id: str | None) -> tuple[str, ...]:
         raise NotImplementedError
 
     def put(self, filename: str, content: bytes) -> None:

@@ -35,17 +35,17 @@ class World:
     def publish_all(self, submissions: Sequence[Submission]) -> list[Unavailable | None]:
         return [None if self.broker_up else Unavailable("broker") for _ in submissions]
 
-    def accept(self, submission: Submission) -> None:
+    def accept_many(self, submissions: Sequence[Submission]) -> None:
         self.store_calls += 1
         if not self.store_up:
             raise Unavailable("store")
-        self.accepted.append(submission.task_id)
+        self.accepted += [submission.task_id for submission in submissions]
 
-    def refuse(self, task_id: str) -> bool:
+    def refuse_many(self, task_ids: Sequence[str]) -> list[bool]:
         self.store_calls += 1
         if not self.store_up:
             raise Unavailable("store")
-        return not self.claimed
+        return [not self.claimed for _ in task_ids]
 
 
 def pointers(payload: object) -> list[str]:

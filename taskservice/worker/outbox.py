@@ -1,0 +1,137 @@
+"""The outbox: changes that clients want to hear of become tasks of type webhook_delivery.
+
+A thread of each worker's main process, on connections of its own. Must not know how a webhook is sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+import redis
+from celery import Celery, bootsteps
+from kombu import Connection, Producer
+
+from celery_config import BROKER_ERRORS, declare_topology
+from taskservice.errors import Unavailable
+from taskservice.handlers.webhook_delivery.body import webhook_body
+from taskservice.handlers.webhook_delivery.parameters import DeliveryParameters, delivery_task
+from taskservice.model import Submission
+from taskservice.publisher import send_submission
+from taskservice.records import Attempts, Posted, Records
+from taskservice.records.deliveries import Delivery, DeliveryLog
+from taskservice.records.script import connect
+from taskservice.worker.backend import RecordBackend
+
+logger = logging.getLogger(__name__)
+
+LOOK_S = 0.5
+HOLD_S = 30.0  # usually longer than publishing what was taken; else another worker publishes the same deliveries
+AWAY_S = 3.0
+STORE_TIMEOUT_S = 2.0
+CONFIRM_TIMEOUT_S = 10
+
+Publish = Callable[[Submission], None]  # returns when it is confirmed; raises BROKER_ERRORS
+
+
+class Outbox:
+    """Publishes what was posted. Every method raises redis.RedisError, Unavailable."""
+
+    def __init__(self, client: redis.Redis, *, retention_s: int) -> None:
+        self._attempts = Attempts(client, retention_s=retention_s)
+        self._records = Records(client, retention_s=retention_s)
+        self._log = DeliveryLog(client)
+
+    def empty(self, publish: Publish) -> bool:
+        """Publish some of it; False when nothing waited. What fails comes again after HOLD_S.
+
+        Raises what `publish` raises.
+        """
+        taken = self._attempts.take_outbox(hold_s=HOLD_S)
+        for posted in taken:
+            try:
+                self._deliver(posted, publish)
+            except (redis.RedisError, Unavailable, *BROKER_ERRORS):
+                raise
+            except Exception:  # the others must not wait for it
+                logger.exception("webhook.unpublished task_id=%s event=%s", posted.task_id, posted.event)
+        return bool(taken)
+
+    def _deliver(self, posted: Posted, publish: Publish) -> None:
+        """Publish, record, log, clear: a crash anywhere between repeats it, with the same id and body."""
+        known = self._records.get(posted.delivery_id)
+        submission = known.submission if known else self._written(posted)
+        if submission is None:
+            logger.warning("webhook.too_late task_id=%s event=%s", posted.task_id, posted.event)
+        else:
+            if known is None or not known.attempts:
+                publish(submission)
+            self._records.accept(submission)
+            webhook_id = submission.parameters["webhook_id"]
+            self._log.add(posted.task_id, Delivery(posted.delivery_id, posted.event, webhook_id))
+        self._attempts.clear_outbox(posted)
+
+    def _written(self, posted: Posted) -> Submission | None:
+        """The delivery as a task; None when the task it tells of is not kept any more."""
+        record = self._records.get(posted.task_id)
+        if record is None or record.submission.callback is None:
+            return None
+        nth = sum(one.event == posted.event and not one.is_replay for one in self._log.of_task(posted.task_id))
+        parameters = DeliveryParameters(
+            url=record.submission.callback.url,
+            webhook_id=posted.delivery_id,
+            body=webhook_body(record, posted.event, nth=nth),
+            key_id=record.submission.key_id,
+        )
+        return delivery_task(posted.delivery_id, parameters)
+
+
+class OutboxThread(threading.Thread):
+    """Empties the outbox for as long as the process lives."""
+
+    def __init__(self, app: Celery, outbox: Outbox) -> None:
+        super().__init__(name="outbox", daemon=True)
+        self._app = app
+        self._outbox = outbox
+
+    def run(self) -> None:
+        while True:
+            try:
+                with self._app.connection_for_write(heartbeat=0) as connection:
+                    self._publish(connection)
+            except BROKER_ERRORS as error:
+                logger.info("outbox.reconnects cause=%s", type(error).__name__)
+            except (redis.RedisError, Unavailable) as error:
+                logger.warning("outbox.store_unreachable cause=%s", type(error).__name__)
+            except Exception:
+                logger.exception("outbox.failed")
+            time.sleep(AWAY_S)
+
+    def _publish(self, connection: Connection) -> None:
+        connection.ensure_connection(max_retries=1, timeout=5)
+        declare_topology(connection)
+        producer = Producer(connection.channel(), auto_declare=False)
+        is_amqp = connection.transport.driver_type == "amqp"
+
+        def publish(submission: Submission) -> None:
+            send_submission(
+                self._app, submission, producer=producer, mandatory=is_amqp, confirm_timeout=CONFIRM_TIMEOUT_S
+            )
+
+        while True:
+            if not self._outbox.empty(publish):
+                time.sleep(LOOK_S)
+
+
+class OutboxStep(bootsteps.StartStopStep):
+    """Celery starts it with the worker."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, worker: Any) -> None:
+        app = worker.app
+        client = connect(cast(RecordBackend, app.backend).url, timeout_s=STORE_TIMEOUT_S)
+        OutboxThread(app, Outbox(client, retention_s=int(app.conf.result_expires))).start()
