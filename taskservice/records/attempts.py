@@ -50,6 +50,7 @@ class Lease:
 
     is_held: bool  # False: the attempt has ended, or another delivery has taken over
     cancelled_since_s: float | None  # since when a client wants it to stop
+    is_settling: bool  # its handler has ended, and its next attempt waits for the broker
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,10 @@ class Attempts:
         if not runs:
             return []
         answers = self._transitions.run("renew", runs=[asdict(run) for run in runs])
-        return [Lease(word == "runs", since_ms / 1000 if since_ms >= 0 else None) for word, since_ms in answers]
+        return [
+            Lease(word == "runs", since_ms / 1000 if since_ms >= 0 else None, bool(is_settling))
+            for word, since_ms, is_settling in answers
+        ]
 
     def sweep(self, *, may_judge_leases: bool) -> Swept:
         """Move what time has moved: due, expired, lost, out of retention; some hundreds at once.
@@ -149,6 +153,10 @@ class Attempts:
         """The broker gave up on its message: final unless it runs."""
         known = {} if submission is None else {"creation": creation(submission)}
         self._transitions.run("bury", task_id, error=asdict(error), **known)
+
+    def note_settling(self, run: Run) -> None:
+        """Its handler has ended: what it still waits for is not its own time."""
+        self._transitions.run("settling", run.task_id, delivery=run.delivery)
 
     def take_outbox(self, *, hold_s: float) -> list[Posted]:
         """Some changes to deliver, each task's in order; back after `hold_s` unless `clear_outbox` removes it."""

@@ -1,3 +1,4 @@
+#!lua
 -- The first request with an Idempotency-Key runs, the others learn what became of it. Redis' own clock decides.
 -- KEYS[1] the reservation (hash)
 -- ARGV[1] fingerprint of the request   ARGV[2] a task id, if it is the first   ARGV[3] in flight for so many ms

@@ -1,3 +1,5 @@
+#!lua
+-- The line above makes a full Redis refuse the whole script; without it, it would stop in the middle of a transition.
 -- Every transition of a task's record, each atomic. The one place where status changes, and with it the index, the
 -- timers and the event stream. Redis' own clock times everything, so that machines with skewed clocks agree.
 -- KEYS[1] the task's record   ARGV[1] the action   ARGV[2] its details (JSON)   Answers with a word or a list.
@@ -253,7 +255,7 @@ local function grant(task)
   task.attempt, task.delivery = details.attempt, details.delivery
   local list = cjson.decode(redis.call('HGET', task.key, 'attempts') or '[]')
   list[#list + 1] = {number = task.attempt, worker = details.worker, started_at_ms = now_ms}
-  redis.call('HDEL', task.key, 'progress', 'error', 'may_reclaim', 'slot_ms')
+  redis.call('HDEL', task.key, 'progress', 'error', 'may_reclaim', 'slot_ms', 'is_settling')
   redis.call('HSET', task.key, 'attempt', task.attempt, 'delivery', task.delivery, 'attempts', cjson.encode(list))
   redis.call('ZADD', 'leases', whole(now_ms + details.lease_ms), task.id)
   redis.call('ZREM', 'due', task.id)
@@ -340,6 +342,11 @@ function actions.progress(task)
   return task.cancel_requested_at_ms and 'cancelled' or 'noted'
 end
 
+function actions.settling(task) -- its handler has ended; what is left waits for the broker
+  if owns(task) then redis.call('HSET', task.key, 'is_settling', 1) end
+  return 'noted'
+end
+
 function actions.cancel(task)
   if not task.status or task.status == 'refused' then return 'missing' end
   if FINAL[task.status] then return 'final' end
@@ -392,9 +399,10 @@ function actions.renew()
       end
       redis.call('ZADD', 'leases', whole(now_ms + details.lease_ms), task.id)
       local since_ms = task.cancel_requested_at_ms
-      answers[index] = {'runs', since_ms and now_ms - since_ms or -1}
+      local is_settling = redis.call('HEXISTS', task.key, 'is_settling')
+      answers[index] = {'runs', since_ms and now_ms - since_ms or -1, is_settling}
     else
-      answers[index] = {'ended', -1}
+      answers[index] = {'ended', -1, 0}
     end
   end
   return answers

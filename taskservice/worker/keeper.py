@@ -121,7 +121,9 @@ class Keeper(threading.Thread):
         if lease.cancelled_since_s is not None and lease.cancelled_since_s > CANCEL_GRACE_S:
             self._attempts.stop(watched.request.id, delivery=watched.request.delivery)
             self._kill(watched.request, "cancelled")
-        elif self._is_steady and moment - watched.held_since > self._hard_limit_s(watched.request):
+        elif lease.is_settling or not self._is_steady:
+            return
+        elif moment - watched.held_since > self._hard_limit_s(watched.request):
             self._fail_timed_out(watched.request)
             self._kill(watched.request, "timed_out")
 

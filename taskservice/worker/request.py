@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_DELAY_LEVELS = 28  # words that delayed delivery puts before the routing key
+
 
 class ServiceRequest(Request):
     """Celery's request, with a word of its own for this delivery; the claim in the child carries it."""
@@ -31,6 +33,8 @@ class ServiceRequest(Request):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.delivery = self._request_dict["delivery"] = str(uuid.uuid4())
+        if str(self.delivery_info.get("routing_key")).count(".") >= _DELAY_LEVELS:
+            self._eta = None  # the broker has held it; a worker whose clock is behind would hold it again
 
     @property
     def as_run(self) -> Run:
@@ -47,10 +51,12 @@ class ServiceRequest(Request):
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """A child that died: its message goes back at once, and the record says why."""
-        if not isinstance(exc_info.exception, WorkerLostError):
+        # billiard wraps what was raised, to keep its traceback
+        error = getattr(exc_info.exception, "exc", exc_info.exception)
+        if not isinstance(error, WorkerLostError):
             super().on_failure(exc_info, send_failed_event, return_ok)
             return
-        logger.warning("task.worker_lost task_id=%s type=%s cause=%r", self.id, self.name, str(exc_info.exception))
+        logger.warning("task.worker_lost task_id=%s type=%s cause=%r", self.id, self.name, str(error))
         task_ready(self)
         self._give_up(is_lost=True)
         self.reject(requeue=True)

@@ -184,10 +184,12 @@ class ServiceTask(Task[Any, Any]):
         self._log_failure(error, "task.retrying", delay_s=delay_s)
         self.request.update(retry_delay_s=delay_s)  # the backend stores it with the transition
         options: dict[str, Any] = {"max_retries": submission.max_attempts - 1, "confirm_timeout": CONFIRM_TIMEOUT_S}
+        attempts, run = self._backend.attempts, Run(submission.task_id, self._delivery)
         while True:
             try:
                 raise self.retry(exc=error, countdown=delay_s, **options)
             except Reject as unpublished:  # wait with the message in hand: running it again would be another attempt
+                insist(lambda: attempts.note_settling(run), "retry", submission.task_id)
                 logger.warning("task.retry_waits task_id=%s cause=%s", submission.task_id, unpublished)
                 time.sleep(RETRY_S)
 

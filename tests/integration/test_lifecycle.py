@@ -133,6 +133,7 @@ def test_a_poison_task_is_a_dead_letter_and_can_be_repeated(service: Service, wa
     wait_until(lambda: service.is_final(again), 20, "the repetition ran")
 
     assert service.task(poison)["error"]["code"] == "worker_lost"
+    assert f"task.worker_lost task_id={poison}" in service.system.supervisor.log("worker-high").read_text()
     assert (service.status(again), service.task(again)["retried_from"]) == ("succeeded", poison)
 
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import redis
 
 from taskservice.errors import Unavailable
 from taskservice.local.ports import choose_port
@@ -328,6 +329,30 @@ def test_a_renewed_lease_does_not_lapse(store: Store) -> None:
     store.attempts.renew([run])
 
     assert store.attempts.sweep(may_judge_leases=True).lost == 0
+
+
+def test_a_full_redis_refuses_a_transition_whole(store: Store) -> None:
+    submission = submitted()
+    store.start(submission)
+    lapse_leases(store)
+    store.records.client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(redis.RedisError):
+            store.attempts.sweep(may_judge_leases=True)
+    finally:
+        store.records.client.config_set("maxmemory", 0)
+
+    assert store.status(submission) is Status.RUNNING
+    assert store.attempts.sweep(may_judge_leases=True).lost == 1
+
+
+def test_a_run_whose_handler_has_ended_says_so_with_its_lease(store: Store) -> None:
+    submission = submitted()
+    run = store.start(submission)
+    before = store.attempts.renew([run])[0].is_settling
+    store.attempts.note_settling(run)
+
+    assert (before, store.attempts.renew([run])[0].is_settling) == (False, True)
 
 
 # Cancelling
