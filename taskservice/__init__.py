@@ -1,3 +1,3 @@
 """The task service: accept over HTTP, hold in RabbitMQ, run in Celery, keep in Redis."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
