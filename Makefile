@@ -50,7 +50,7 @@ lint: $(READY)  ## style, format and types
 	$(BIN)/mypy
 
 clean:  ## remove the virtual environment, the local data and all caches
-	rm -rf .venv .run .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-infra .run .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Debian and Ubuntu ship python3 without ensurepip; python3-venv brings it.
