@@ -13,7 +13,8 @@ RUN groupadd --gid 10001 taskservice \
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    FILES_URL=/data/files
+    FILES_URL=/data/files \
+    LISTEN_ADDRESS=0.0.0.0
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 COPY . .
@@ -24,4 +25,4 @@ EXPOSE 5000
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=6 \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:5000/healthz', timeout=4)"]
 # /dev/shm: gunicorn's heartbeat files must not wait for a disk.
-CMD ["gunicorn", "app:app", "-b", "0.0.0.0:5000", "--worker-tmp-dir", "/dev/shm"]
+CMD ["gunicorn", "app:app", "--worker-tmp-dir", "/dev/shm"]

@@ -1,6 +1,6 @@
 """How gunicorn serves app.py: greenlets that wait for confirms, nothing opened before the fork.
 
-Must not know routes or brokers; `-b` or GUNICORN_CMD_ARGS overrides the address, as in a container.
+Must not know routes or brokers; `-b` or GUNICORN_CMD_ARGS may choose another port, but no wider address.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any
 
 from gunicorn.workers.ggevent import GeventWorker
 
+from taskservice.api.guests import is_loopback
+from taskservice.errors import ConfigurationError
 from taskservice.settings import load_settings
 
 
@@ -24,7 +26,7 @@ class QuietWorker(GeventWorker):  # type: ignore[misc]
 
 
 _settings = load_settings()
-_host = f"[{_settings.bind_address}]" if ":" in _settings.bind_address else _settings.bind_address
+_host = f"[{_settings.listen_address}]" if ":" in _settings.listen_address else _settings.listen_address
 
 bind = f"{_host}:5000"
 wsgi_app = "app:app"
@@ -36,6 +38,17 @@ graceful_timeout = 20
 accesslog = None
 loglevel = _settings.log_level.lower()
 control_socket_disable = True
+
+
+def on_starting(server: Any) -> None:
+    """Whether an API key is needed follows from BIND_ADDRESS, so `-b` must not go beyond it."""
+    for address in server.cfg.address:
+        host = address[0] if isinstance(address, tuple) else "localhost"  # else a Unix socket or a descriptor
+        if not is_loopback(host) and host not in (_settings.bind_address, _settings.listen_address):
+            raise ConfigurationError(
+                f"gunicorn -b {host!r} is wider than BIND_ADDRESS={_settings.bind_address!r}; set BIND_ADDRESS, and "
+                "LISTEN_ADDRESS if it is reached through another address, as in a container"
+            )
 
 
 def post_worker_init(worker: Any) -> None:

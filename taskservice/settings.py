@@ -27,7 +27,8 @@ class Settings:
 
     broker_url: str
     result_backend: str
-    bind_address: str
+    bind_address: str  # where the service is published
+    listen_address: str  # where gunicorn listens: another one only in a container
     allowed_hosts: frozenset[str]  # names besides loopback's; only asked for while there is no key
     trusted_proxies: int  # how many stand in front and may say who called
     api_rate_limit: RateLimit  # of a key that has none of its own
@@ -60,7 +61,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     return Settings(
         broker_url=_broker_url(read),
         result_backend=_result_backend(read),
-        bind_address=_bind_address(read),
+        bind_address=_address(read, "BIND_ADDRESS", "127.0.0.1"),
+        listen_address=_address(read, "LISTEN_ADDRESS", _address(read, "BIND_ADDRESS", "127.0.0.1")),
         allowed_hosts=_allowed_hosts(read),
         trusted_proxies=read.integer("TRUSTED_PROXIES", default=0, low=0, high=10),
         api_rate_limit=_api_rate_limit(read),
@@ -155,13 +157,13 @@ def _result_backend(read: _Reader) -> str:
     return read.url("CELERY_RESULT_BACKEND", ("redis", "rediss"), from_parts)
 
 
-def _bind_address(read: _Reader) -> str:
-    text = read.text("BIND_ADDRESS", "127.0.0.1")
+def _address(read: _Reader, name: str, default: str) -> str:
+    text = read.text(name, default)
     if text != "localhost":
         try:
             ipaddress.ip_address(text)
         except ValueError as error:
-            raise ConfigurationError(f"BIND_ADDRESS={text!r}: expected an IP address such as 127.0.0.1") from error
+            raise ConfigurationError(f"{name}={text!r}: expected an IP address such as 127.0.0.1") from error
     return text
 
 
@@ -191,7 +193,7 @@ def _is_loopback(bind_address: str) -> bool:
 def _webhooks_allow_http(read: _Reader) -> bool:
     """A stranger's callback could otherwise reach what only this machine reaches."""
     is_allowed = read.flag("WEBHOOKS_ALLOW_HTTP", default=False)
-    if is_allowed and not _is_loopback(_bind_address(read)):
+    if is_allowed and not _is_loopback(_address(read, "BIND_ADDRESS", "127.0.0.1")):
         raise ConfigurationError(
             "WEBHOOKS_ALLOW_HTTP=1: only where BIND_ADDRESS is a loopback address, or leave it at 0"
         )

@@ -29,7 +29,7 @@ _HOPELESS_DEATHS = 3  # of one program before the system was ever ready: a setti
 # The service's own settings: a private system does not inherit them from whoever runs the tests.
 _SETTINGS_PREFIXES = ("CELERY_", "RABBITMQ_", "REDIS_", "SMTP_", "FLASK_", "FLOWER_", "GUNICORN_")
 _SETTINGS = (
-    "ALLOWED_HOSTS", "API_RATE_LIMIT", "BIND_ADDRESS", "FILES_URL", "INITIAL_RETRY_DELAY", "LOG_LEVEL",
+    "ALLOWED_HOSTS", "API_RATE_LIMIT", "BIND_ADDRESS", "FILES_URL", "INITIAL_RETRY_DELAY", "LISTEN_ADDRESS", "LOG_LEVEL",
     "MAX_RETRY_DELAY", "MAX_UPLOAD_BYTES", "RATE_LIMITS", "RESULT_RETENTION", "SOFT_SHUTDOWN_TIMEOUT",
     "TASK_TYPE_MODULES", "TRUSTED_PROXIES", "WEBHOOKS_ALLOW_HTTP",
 )  # fmt: skip

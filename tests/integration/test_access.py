@@ -501,5 +501,18 @@ def test_every_way_of_starting_publicly_needs_a_key(web: Web, way: str) -> None:
     assert accepted is None
 
 
+def test_gunicorn_listens_no_wider_than_what_is_published(web: Web) -> None:
+    """`-b 0.0.0.0` would open to everybody what BIND_ADDRESS says is for this machine alone."""
+    command = [sys.executable, "-m", "gunicorn", "app:app", "-b", f"0.0.0.0:{choose_port()}"]
+
+    ended = subprocess.run(
+        command, cwd=REPOSITORY, env=web.environment | {"BIND_ADDRESS": "127.0.0.1"}, capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+
+    assert ended.returncode != 0
+    assert "gunicorn -b '0.0.0.0' is wider than BIND_ADDRESS='127.0.0.1'" in ended.stderr
+
+
 def _some_key() -> ApiKey:
     return make_key("some", READ)[0]
