@@ -17,9 +17,9 @@ run: $(READY)  ## everything on this machine until Ctrl-C (BROKER=embedded: with
 demo: $(READY)  ## the same, but ends by itself after nine real tasks
 	@$(BIN)/python -m taskservice.local demo --broker $(BROKER)
 
-test: $(READY)  ## unit and integration tests, then the acceptance suite on both brokers
+test: $(READY)  ## unit, integration and contract tests, then the acceptance suite on both brokers
 	@$(BIN)/python -m taskservice.local.install
-	$(BIN)/python -m pytest tests/unit tests/integration
+	$(BIN)/python -m pytest tests/unit tests/integration tests/contract
 	$(BIN)/python test_tasks.py
 	BROKER=embedded $(BIN)/python test_tasks.py
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 from importlib import resources
 from typing import Any
 
-from flask import Blueprint, Response, current_app, jsonify
+from flask import Blueprint, Response, current_app, jsonify, send_from_directory
 from pydantic import BaseModel, Field
 
 from taskservice.api.errors import PROBLEM_TYPE
+from taskservice.api.examples import with_examples
 from taskservice.api.selection import BulkRequest
 from taskservice.api.services import Services
 from taskservice.api.views import BatchAccepted, BatchRejected, FieldProblem
@@ -44,12 +45,24 @@ def problems(**reasons: str) -> dict[str | int, dict[str, Any]]:
 
 def open_problems(**reasons: str) -> dict[str | int, dict[str, Any]]:
     """The same for a route that asks for no API key."""
-    schema = {"$ref": "#/components/schemas/ProblemDocument"}
-    return {
-        status.removeprefix("_"): {"description": reason, "content": {PROBLEM_TYPE: {"schema": schema}}}
-        for status, reason in {**_OF_ANY_ROUTE, **reasons}.items()
-    }
+    return {code.removeprefix("_"): _problem(code, reason) for code, reason in {**_OF_ANY_ROUTE, **reasons}.items()}
 
+
+def _problem(code: str, reason: str) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/ProblemDocument"}
+    described: dict[str, Any] = {"description": reason, "content": {PROBLEM_TYPE: {"schema": schema}}}
+    return described | ({"headers": _HEADERS[code]} if code in _HEADERS else {})
+
+
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds after which to try again.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 0},
+    }
+}
+_CHALLENGE = {"WWW-Authenticate": {"required": True, "schema": {"type": "string"}}}
+_HEADERS = {"_401": _CHALLENGE, "_429": _RETRY_AFTER, "_503": _RETRY_AFTER}
 
 _OF_ANY_ROUTE = {"_422": "There is a query parameter that nobody defined.", "_500": "A fault of the service."}
 _OF_A_KEY = {
@@ -86,12 +99,21 @@ def create_blueprint(services: Services) -> Blueprint:
     def document() -> Response:
         described: dict[str, Any] = current_app.api_doc  # type: ignore[attr-defined]
         schemas = {**described["components"]["schemas"], **_request_schemas(services)}
-        return jsonify({**described, "components": {**described["components"], "schemas": schemas}})
+        components = {**described["components"], "schemas": schemas}
+        return jsonify({**described, "paths": with_examples(described["paths"]), "components": components})
 
     @blueprint.get("/docs")
     def page() -> Response:
-        response = Response(_PAGE, content_type="text/html; charset=utf-8")
+        html = (_FOLDER / "index.html").read_text(encoding="utf-8")
+        response = Response(html, content_type="text/html; charset=utf-8")
         response.headers["Content-Security-Policy"] = _OWN_ASSETS_ONLY
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+    @blueprint.get("/docs/examples.js")
+    def script() -> Response:
+        response = send_from_directory(str(_FOLDER), "examples.js")
+        response.headers["Cache-Control"] = "no-cache"  # it must fit the document
         return response
 
     return blueprint
@@ -107,6 +129,7 @@ def _request_schemas(services: Services) -> dict[str, Any]:
     described = request["properties"]["parameters"].get("description", "")
     one_of_them = [{"$ref": f"#/components/schemas/{name}"} for name in names]
     request["properties"]["parameters"] = {"description": described, "type": "object", "anyOf": one_of_them}
+    request["properties"]["task_type"]["enum"] = list(services.task_types)
     schemas["SubmissionRequest"] = request
     for model in (RetryRequest, BatchRequest, BulkRequest):
         schemas[model.__name__] = _hoisted(model.model_json_schema(), "", schemas)
@@ -132,28 +155,10 @@ def _rebased(value: Any, prefix: str) -> Any:
     return value
 
 
+_FOLDER = resources.files("taskservice.api") / "docs"
 _OWN_ASSETS_ONLY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 )
-# validatorUrl null: the page would otherwise send the document's address to a validator on the internet.
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-  <meta charset="utf-8">
-  <meta name="viewport" content="width=device-width, initial-scale=1">
-  <title>Task service: the API</title>
-  <link rel="icon" href="/docs/assets/images/swagger.svg">
-  <link rel="stylesheet" href="/docs/assets/css/swagger-ui.css">
-</head>
-<body>
-  <div id="api"></div>
-  <script src="/docs/assets/js/swagger-ui-bundle.js"></script>
-  <script>
-    SwaggerUIBundle({url: "/openapi.json", dom_id: "#api", deepLinking: true, validatorUrl: null});
-  </script>
-</body>
-</html>
-"""
 
 
 SECURITY_SCHEMES: dict[str, Any] = {

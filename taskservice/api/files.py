@@ -94,6 +94,7 @@ _UPLOAD_BODY = {
             "schema": {
                 "type": "object",
                 "required": ["file"],
+                "additionalProperties": False,
                 "properties": {"file": {"type": "string", "format": "binary"}},
             }
         }
@@ -101,7 +102,7 @@ _UPLOAD_BODY = {
 }
 _DOWNLOAD = {
     "description": "The file's content",
-    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},  # by what the file is
 }
 _NAME_PROBLEMS = {"_404": "No file has this name.", "_422": "The name is not one path segment."}
 _UPLOAD_PROBLEMS = {

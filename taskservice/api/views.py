@@ -95,6 +95,7 @@ class Task(BaseModel):
     queue: str
     created_at: Instant
     due_at: Instant = Field(description="Of the next attempt while scheduled or retrying.")
+    message: str = Field(description="Where it is, for people.")
     attempt: int = Field(description="The latest attempt's number; 0 before the first.")
     max_attempts: int
     started_at: Instant | None = Field(description="Of the first attempt.")
@@ -308,6 +309,7 @@ def task(record: Record, at: datetime | None = None) -> Task:
         queue=submission.priority.queue,
         created_at=submission.created_at,
         due_at=record.due_at,
+        message=_MESSAGES[status].format(queue=submission.priority.queue),
         attempt=record.attempt,
         max_attempts=submission.max_attempts,
         started_at=started_at,
@@ -327,6 +329,18 @@ def task(record: Record, at: datetime | None = None) -> Task:
         retried_from=submission.retried_from,
         links=_links(submission.task_id),
     )
+
+
+_MESSAGES = {
+    Status.SCHEDULED: "Task held until it is due.",
+    Status.QUEUED: "Task waiting in {queue}.",
+    Status.RUNNING: "Task running.",
+    Status.RETRYING: "Task failed and held until its next attempt.",
+    Status.SUCCEEDED: "Task succeeded.",
+    Status.FAILED: "Task failed.",
+    Status.CANCELLED: "Task cancelled.",
+    Status.EXPIRED: "Task expired before it could start.",
+}
 
 
 def status_at(record: Record, moment: datetime) -> Status:
