@@ -6,7 +6,7 @@ BIN    := .venv/bin
 READY  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-embedded test-compose test-infra faults faults-compose soak lint clean
+.PHONY: help run demo docs test test-embedded test-postman test-compose test-infra faults faults-compose soak lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ run: $(READY)  ## everything on this machine until Ctrl-C (BROKER=embedded: with
 demo: $(READY)  ## the same, but ends by itself after nine real tasks
 	@$(BIN)/python -m taskservice.local demo --broker $(BROKER)
 
+docs: $(READY)  ## write DOC/api.md and the Postman collection from the OpenAPI document
+	$(BIN)/python -m taskservice.describe
+
 test: $(READY)  ## unit, integration and contract tests, then the acceptance suite on both brokers
 	@$(BIN)/python -m taskservice.local.install
 	$(BIN)/python -m pytest tests/unit tests/integration tests/contract
@@ -25,6 +28,10 @@ test: $(READY)  ## unit, integration and contract tests, then the acceptance sui
 
 test-embedded: $(READY)  ## the acceptance suite on the embedded broker
 	BROKER=embedded $(BIN)/python test_tasks.py
+
+test-postman: $(READY)  ## every request of the Postman collection, with newman from npm
+	@$(BIN)/python -m taskservice.local.install
+	$(BIN)/python -m tests.postman
 
 test-compose: $(READY)  ## the acceptance suite against docker-compose.yml, built and started for it
 	bash tests/compose.sh
@@ -50,7 +57,7 @@ lint: $(READY)  ## style, format and types
 	$(BIN)/mypy
 
 clean:  ## remove the virtual environment, the local data and all caches
-	rm -rf .venv .venv-infra .run .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-infra .run .newman .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Debian and Ubuntu ship python3 without ensurepip; python3-venv brings it.

@@ -28,7 +28,7 @@ from taskservice.model import QueueState, Submission, now
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_S = 4.0  # how long a request waits for its confirm
+PATIENCE_S = 3.5  # how long a request waits for its confirm; leaves time to mark a refusal, 5 s in all
 PATIENCE_FOR_ALL_S = 8.0  # and for many; a reservation of their Idempotency-Key lasts 10 s
 BATCH = 200
 IDLE_S = 5.0

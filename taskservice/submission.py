@@ -6,12 +6,13 @@ Knows neither HTTP nor AMQP nor Redis; they come as protocols.
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Protocol, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from taskservice.errors import FieldError, InvalidSubmission, TaskServiceError, Unavailable
 from taskservice.handlers.webhook_delivery.parameters import CallbackRequest, to_callback
@@ -30,6 +31,17 @@ def _small(metadata: dict[str, Any]) -> dict[str, Any]:
     return metadata
 
 
+def _rfc_3339(value: object) -> object:
+    """pydantic would take a number, or the text of one, for seconds since 1970."""
+    if isinstance(value, str) and not _RFC_3339.fullmatch(value):
+        raise ValueError("expected an RFC 3339 instant such as 2026-01-31T12:00:00Z")
+    if isinstance(value, int | float):
+        raise ValueError("expected an RFC 3339 instant as a string, not a number")
+    return value
+
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc_3339)]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 
 
@@ -44,7 +56,7 @@ class SubmissionRequest(BaseModel):
     delay: Annotated[float, Field(ge=0, le=LONGEST_DELAY_S)] | None = Field(
         default=None, description="Seconds until it is due, fractions allowed; not together with run_at."
     )
-    run_at: Annotated[AwareDatetime, Field(strict=False)] | None = Field(
+    run_at: Instant | None = Field(
         default=None, description="RFC 3339 instant at which it is due; in the past means now."
     )
     expires_in: Annotated[float, Field(gt=0, le=LONGEST_DELAY_S)] | None = Field(

@@ -16,6 +16,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from taskservice.api.errors import Problem, Refusal
 from taskservice.api.guests import is_loopback, refuse_strangers
+from taskservice.api.methods import rule_of_address
 from taskservice.errors import ConfigurationError, Unavailable
 from taskservice.keys import ApiKey, Scope, key_id_in
 from taskservice.model import RateLimit
@@ -146,10 +147,10 @@ def _ask_patiently(keys: KnownKeys, patience_s: float) -> bool:
 
 
 def _admit(door: Door) -> None:
-    rule = request.url_rule.rule if request.url_rule else None
-    if rule in _OPEN or (rule == _METRICS and _is_local(door)):
+    address = rule_of_address()  # so that a method that /healthz does not have is told so without a key, too
+    if address is not None and (address.rule in _OPEN or (address.rule == _METRICS and _is_local(door))):
         return
-    scope = _scope_of(rule)
+    scope = _scope_of(request.url_rule.rule if request.url_rule else None)
     try:
         if not door.is_public and not door.keys.are_configured():
             refuse_strangers(door.allowed_hosts)

@@ -18,6 +18,7 @@ from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
 from taskservice.api.bodies import drain
+from taskservice.api.methods import tell_methods_exactly
 from taskservice.errors import FieldError, InvalidSubmission, StoredFileNotFound, Unavailable, UploadTooLarge
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ def answer_problems(app: Flask) -> None:
     """Give every request an id and every failure a problem document."""
     app.before_request(_identify)
     app.after_request(_label)
+    tell_methods_exactly(app)
     app.register_error_handler(HTTPException, lambda error: respond(_from_http(error)))
     app.register_error_handler(InvalidSubmission, lambda error: respond(_from_invalid(error)))
     app.register_error_handler(Refusal, lambda error: respond(error.problem))

@@ -31,7 +31,7 @@ _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 
 class KeyHeader(BaseModel):
-    """Validated in `promise`, so that what is wrong is named as everywhere."""
+    """Validated in `refuse_unusable_key`, so that what is wrong is named as everywhere."""
 
     key: str | None = Field(
         default=None,
@@ -78,10 +78,9 @@ def once(
         Refusal: another request with this key is in flight, or was for something else.
         InvalidSubmission: the key is not one.
     """
+    refuse_unusable_key(key)
     if key is None:
         return _respond(run(first_id, False))
-    if not _KEY.fullmatch(key):
-        raise InvalidSubmission([FieldError("/Idempotency-Key", "expected 1 to 255 printable ASCII characters")])
     key = f"{access.caller_id() or ''}:{key}"  # each caller's own
     reservation = _reserve(key, first_id, services, body)
     if reservation.answer is not None:
@@ -97,6 +96,12 @@ def once(
     elif answer.outcome is None:
         _tell("not_settled", lambda: services.reservations.settle(key, answer.body))
     return _respond(answer)
+
+
+def refuse_unusable_key(key: str | None) -> None:
+    """Raises InvalidSubmission."""
+    if key is not None and not _KEY.fullmatch(key):
+        raise InvalidSubmission([FieldError("/Idempotency-Key", "expected 1 to 255 printable ASCII characters")])
 
 
 def _release(key: str, services: Services) -> None:

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, islice
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from taskservice.api.services import Services, TaskIndex
 from taskservice.errors import FieldError, InvalidSubmission
 from taskservice.model import Priority, Record, Status, TaskFilter
+from taskservice.submission import Instant
 
 MAX_IDS = 1000
 MAX_MATCHED = 10_000
@@ -49,8 +50,8 @@ class FilterRequest(BaseModel):
     task_type: Word | None = None
     priority: Annotated[Priority, Field(strict=False)] | None = None
     tag: Word | None = None
-    created_after: Annotated[AwareDatetime, Field(strict=False)] | None = Field(default=None, description="Exclusive.")
-    created_before: Annotated[AwareDatetime, Field(strict=False)] | None = Field(default=None, description="Exclusive.")
+    created_after: Instant | None = Field(default=None, description="Exclusive.")
+    created_before: Instant | None = Field(default=None, description="Exclusive.")
 
     @property
     def is_empty(self) -> bool:

@@ -16,7 +16,7 @@ from taskservice.api import views
 from taskservice.api.bodies import read_json
 from taskservice.api.description import problems, submission_body
 from taskservice.api.errors import TASK_NOT_FOUND, Problem, Refusal
-from taskservice.api.promises import KeyHeader, promise
+from taskservice.api.promises import KeyHeader, promise, refuse_unusable_key
 from taskservice.api.rooms import open_room
 from taskservice.api.selection import ListRequest, page_of
 from taskservice.api.services import Services, TaskRecords
@@ -71,6 +71,7 @@ def create_blueprint(services: Services) -> APIBlueprint:
             body, services.task_types, allow_private_callbacks=services.allows_private_callbacks
         )
         if query.dry_run == "true":
+            refuse_unusable_key(header.key)
             view = views.dry_run(submission, services.task_types[submission.task_type])
             return jsonify(view.model_dump())
         return promise(submission, services, key=header.key, body=body)

@@ -7,12 +7,36 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery_config import make_celery
+from taskservice.settings import load_settings
 from tests.contract.client import FINAL, PATIENCE_S, Client
+from tests.support.service import Service
 from tests.support.waiting import wait_until
 
 
 def words(task: dict[str, Any]) -> tuple[str, str]:
     return task["status"], task["state"]
+
+
+def test_the_state_is_what_celery_s_own_clients_read(client: Client, service: Service) -> None:
+    """`state` is Celery's own word, so that what a client reads here is what … `AsyncResult` say."""
+    celery = make_celery(load_settings(service.system.environment), role="web")
+    cancelled = client.submitted(delay=3600)
+    client.cancel(cancelled)
+    task_ids = {
+        "PENDING": client.submitted(delay=3600),
+        "STARTED": client.running(),
+        "SUCCESS": client.run()["task_id"],
+        "FAILURE": client.run({"fail_attempts": 1, "permanent": True})["task_id"],
+        "REVOKED": cancelled,
+    }
+
+    here = {state: client.task(task_id)["state"] for state, task_id in task_ids.items()}
+    there = {state: celery.AsyncResult(task_id).state for state, task_id in task_ids.items()}
+    for state in ("PENDING", "STARTED"):
+        client.cancel(task_ids[state])
+
+    assert here == there == {state: state for state in task_ids}
 
 
 def test_a_scheduled_task(client: Client) -> None:
@@ -104,7 +128,9 @@ def test_an_expired_task(client: Client) -> None:
 
 
 def test_a_status_moves_forwards_except_for_a_retry(client: Client) -> None:
-    """Both are always present; `status` never moves backwards except running -> retrying -> running."""
+    """`status` is the precise lifecycle word. Both are always present; `status` never moves backwards except running
+    -> retrying -> running.
+    """
     with client.events("/api/events") as events:
         next(events)
         task_id = client.submitted({"fail_attempts": 2, "seconds": 0.1}, delay=1)

@@ -435,7 +435,7 @@ def test_a_key_s_text_is_in_no_log_and_in_no_answer(locked: Web) -> None:
 
 def test_known_keys_work_without_the_store_and_unknown_ones_wait(locked: Web, wait_until: WaitUntil) -> None:
     known, unknown = locked.command_line.make("read")["key"], make_key("unknown", READ)[1]
-    for _ in range(8):
+    for _ in range(40):  # so that both web processes know it
         locked.get("/api/task-types", known)
 
     program = locked.supervisor.stop("redis")

@@ -275,6 +275,7 @@ def test_an_accepted_task_can_be_read(client: FlaskClient) -> None:
         name: accepted[name] for name in ("task_id", "state", "status", "created_at", "due_at", "links")
     }
     assert (body["attempt"], body["max_attempts"], body["attempts"]) == (0, 3, [])
+    assert body["message"] == "Task waiting in normal_priority."
     assert body["parameters"] == {"data": "test data"}
     assert (body["tags"], body["metadata"], body["retried_from"]) == ([], {}, None)
     assert (body["expires_in"], body["cancel_requested"]) == (None, False)
