@@ -44,6 +44,7 @@ def _missing(services: Services) -> list[str]:
     missing: list[str] = []
     paused: frozenset[str] = frozenset()
     try:
+        services.records.ping()
         paused = services.pauses.paused()
     except Unavailable as error:
         missing.append(error.missing)

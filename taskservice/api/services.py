@@ -28,6 +28,9 @@ class TaskPublisher(Publisher, Protocol):
 class TaskRecords(Records, Protocol):
     """The store of records."""
 
+    def ping(self) -> None:
+        """Whether it takes writes. Raises Unavailable."""
+
     def get(self, task_id: str) -> Record | None:
         """Raises Unavailable."""
 

@@ -255,7 +255,7 @@ local function grant(task)
   task.attempt, task.delivery = details.attempt, details.delivery
   local list = cjson.decode(redis.call('HGET', task.key, 'attempts') or '[]')
   list[#list + 1] = {number = task.attempt, worker = details.worker, started_at_ms = now_ms}
-  redis.call('HDEL', task.key, 'progress', 'error', 'may_reclaim', 'slot_ms', 'is_settling')
+  redis.call('HDEL', task.key, 'progress', 'error', 'may_reclaim', 'slot_ms', 'is_settling', 'orphaned')
   redis.call('HSET', task.key, 'attempt', task.attempt, 'delivery', task.delivery, 'attempts', cjson.encode(list))
   redis.call('ZADD', 'leases', whole(now_ms + details.lease_ms), task.id)
   redis.call('ZREM', 'due', task.id)
@@ -271,7 +271,11 @@ local function put_off(task, slot_ms)
 end
 
 function actions.claim(task)
-  if not task.status then task = create(task.id) end
+  if not task.status then
+    task = create(task.id)
+    task.attempt = details.attempt - 1 -- when Redis has lost the record, this may be a later attempt's message
+    redis.call('HSET', task.key, 'attempt', task.attempt)
+  end
   if task.status == 'refused' then return {'stale'} end
   if task.status == 'cancelled' or task.status == 'expired' then return {'revoked'} end
   if FINAL[task.status] then
@@ -392,6 +396,8 @@ function actions.renew()
     if owns(task) then
       if task.status == 'retrying' then -- its lease had lapsed while the store was away
         redis.call('HDEL', task.key, 'may_reclaim', 'error')
+        local lost = tonumber(redis.call('HGET', task.key, 'lost_deliveries') or 0)
+        if lost > 0 then redis.call('HSET', task.key, 'lost_deliveries', lost - 1) end
         local list = cjson.decode(redis.call('HGET', task.key, 'attempts') or '[]')
         if #list > 0 then list[#list].finished_at_ms, list[#list].error = nil, nil end
         redis.call('HSET', task.key, 'attempts', cjson.encode(list))

@@ -355,6 +355,27 @@ def test_a_run_whose_handler_has_ended_says_so_with_its_lease(store: Store) -> N
     assert (before, store.attempts.renew([run])[0].is_settling) == (False, True)
 
 
+def test_a_later_attempt_whose_record_is_lost_runs_all_the_same(store: Store) -> None:
+    submission = submitted()
+    store.retry(submission, store.start(submission))
+    store.records.client.flushdb()
+    run = store.start(submission, 2)
+    store.attempts.succeed(submission, delivery=run.delivery, attempt=2, result={"words": 2})
+
+    assert (store.status(submission), store.read(submission).attempt) == (Status.SUCCEEDED, 2)
+
+
+def test_a_lapse_that_was_none_is_not_counted(store: Store) -> None:
+    submission = submitted()
+    run = store.start(submission)
+    for _ in range(MAX_DELIVERIES + 1):
+        lapse_leases(store)
+        store.attempts.sweep(may_judge_leases=True)
+        store.attempts.renew([run])
+
+    assert store.status(submission) is Status.RUNNING
+
+
 # Cancelling
 
 
