@@ -6,7 +6,7 @@ BIN    := .venv/bin
 READY  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo docs test test-embedded test-postman test-compose test-infra faults faults-compose soak lint clean
+.PHONY: help run demo docs test test-embedded test-postman test-compose test-infra faults faults-compose soak fuzz security lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,14 @@ faults-compose: $(READY)  ## the same scenarios against docker-compose.yml, buil
 soak: $(READY)  ## random faults every 10 s (MINUTES=10; SEED=… repeats a run)
 	@$(BIN)/python -m taskservice.local.install
 	SEED=$(SEED) MINUTES=$(MINUTES) $(BIN)/python -m pytest tests/faults/test_soak.py -s
+
+fuzz: $(READY)  ## random requests after /openapi.json, every answer checked: 1 to 4 minutes (SEED=… repeats a run)
+	@$(BIN)/python -m taskservice.local.install
+	SEED=$(SEED) $(BIN)/python -m pytest tests/fuzz -s
+
+security: $(READY)  ## bad input against the whole system, a search for secrets, known vulnerabilities where a database answers
+	@$(BIN)/python -m taskservice.local.install
+	$(BIN)/python -m pytest tests/security
 
 lint: $(READY)  ## style, format and types
 	$(BIN)/ruff check .

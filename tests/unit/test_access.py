@@ -368,6 +368,16 @@ def test_without_the_store_nobody_is_judged(service: Service) -> None:
     assert submitted["outcome"] == "refused"
 
 
+@pytest.mark.parametrize("method", ["TRACE", "DELETE"])
+def test_a_method_that_an_open_address_lacks_is_405_without_a_key_and_401_elsewhere(
+    service: Service, method: str
+) -> None:
+    service.keys.make()
+
+    assert_problem(service.client.open("/healthz", method=method), 405, "method_not_allowed")
+    assert service.client.open("/api/task-types", method=method).status_code == 401
+
+
 @pytest.mark.parametrize("path", OPEN)
 def test_what_is_open_asks_the_store_nothing(service: Service, path: str) -> None:
     service.keys.is_away = True

@@ -115,6 +115,8 @@ def test_every_parameter_given_must_hold(api: Api, query: dict[str, Any], matche
         ("task_type=", "/task_type"),
         ("created_after=yesterday", "/created_after"),
         ("created_after=2020-01-01T00:00:00", "/created_after"),
+        ("created_after=1700000000", "/created_after"),
+        ("created_before=0.5", "/created_before"),
         ("colour=red", "/colour"),
     ],
 )

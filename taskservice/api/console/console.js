@@ -339,13 +339,14 @@ function drawAttempts(attempts) {
 }
 
 function outputOf(result) {
-  if (typeof result.output !== "string") return null;
+  const filename = result.output?.filename;
+  if (!filename) return null;
   return el("button", { type: "button", id: "detail-output", onclick: (event) => act(event.currentTarget, async () => {
-    const content = await (await call("GET", `/api/files/${encodeURIComponent(result.output)}`)).blob();
-    const link = el("a", { href: URL.createObjectURL(content), download: result.output });
+    const content = await (await call("GET", `/api/files/${encodeURIComponent(filename)}`)).blob();
+    const link = el("a", { href: URL.createObjectURL(content), download: filename });
     link.click();
     URL.revokeObjectURL(link.href);
-  }) }, `Download ${result.output}`);
+  }) }, `Download ${filename}`);
 }
 
 const showDetail = (task) => paint(byId("detail"), task, () => drawDetail(task));

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
+from taskservice.handlers.filenames import FileName
+
 MAX_TEXT_CHARS = 2**20  # more than a request's body of 1 MiB can hold
 MAX_COLUMNS = 1000
 MAX_QUERY_CHARS = 10_000
@@ -56,12 +58,6 @@ def _refuse_many_columns(rows: list[Any]) -> None:
         raise ValueError(f"the objects may have at most {MAX_COLUMNS} different members, not {len(names)}")
 
 
-def _checked_filename(value: str) -> str:
-    if value in (".", "..") or any(character in value for character in "/\\\0"):
-        raise ValueError("expected the name of an uploaded file, without directories")
-    return value
-
-
 _DATA_SCHEMA = {
     "title": "Data",
     "description": "text, numbers, rows (objects), or one row (an object)",
@@ -86,7 +82,7 @@ class DataProcessingParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=_describe_choice)
 
     data: Annotated[Any, AfterValidator(_checked_data), WithJsonSchema(_DATA_SCHEMA)] = None
-    file: Annotated[str, AfterValidator(_checked_filename)] = Field(
+    file: FileName = Field(
         default="",
         min_length=1,
         max_length=255,

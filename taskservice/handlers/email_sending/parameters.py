@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import PydanticCustomError
 
 from taskservice.handlers.email_sending.addresses import Address, Addresses, listed
+from taskservice.handlers.filenames import FileName
 
 MAX_RECIPIENTS = 100  # RFC 5321 4.5.3.1.8: what every server must take in one transaction
 MAX_ATTACHMENTS = 10
@@ -21,15 +22,6 @@ def _one_line(value: str) -> str:
     if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in value):
         raise PydanticCustomError("one_line", "line breaks and control characters are not allowed here")
     return value
-
-
-def _file_name(value: str) -> str:
-    if value in (".", "..") or "/" in value or "\\" in value:
-        raise PydanticCustomError("file_name", "expected the name of an uploaded file, without any path")
-    return _one_line(value)
-
-
-FileName = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_file_name)]
 
 
 class EmailParameters(BaseModel):

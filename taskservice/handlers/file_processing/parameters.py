@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from taskservice.errors import InvalidFileName
-from taskservice.files import check_filename
+from taskservice.handlers.filenames import usable_filename
 
 
 class Operation(StrEnum):
@@ -52,12 +51,7 @@ class FileProcessingParameters(BaseModel):
     @field_validator("filename", "output")
     @classmethod
     def _is_safe(cls, name: str | None) -> str | None:
-        if name is None:
-            return None
-        try:
-            return check_filename(name)
-        except InvalidFileName as error:
-            raise ValueError(error.errors[0].detail) from error
+        return None if name is None else usable_filename(name)
 
     @field_validator("output", "algorithm", "size_px", "format", "method")
     @classmethod
