@@ -1,6 +1,7 @@
 """Get Debian's RabbitMQ and Redis where we may: as root, with apt. Their services are not started.
 
-`python -m taskservice.local.install` does only this, for `make test`.
+`python -m taskservice.local.install` does only this for `make test`, and brings curl and jq, with which the
+documentation's commands are followed.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from taskservice.local.stores import find_redis_server
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _PACKAGES = ("rabbitmq-server", "redis-server")
+_PROGRAMS_OF_THE_TESTS = ("curl", "jq")
 
 EMBEDDED_WARNING = """\
 The embedded broker (Valkey as broker and store) is for trying the service. What it does not promise:
@@ -36,15 +38,21 @@ def install_packages() -> bool:
     """Whether RabbitMQ and Redis are there now. Changes nothing unless run as root on a machine with apt."""
     if are_packages_installed():
         return True
+    return _install(_PACKAGES) and are_packages_installed()
+
+
+def install_programs_of_the_tests() -> bool:
+    """Whether they are there now; the same conditions."""
+    missing = [name for name in _PROGRAMS_OF_THE_TESTS if shutil.which(name) is None]
+    return not missing or _install(missing)
+
+
+def _install(packages: Sequence[str]) -> bool:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return False
-    print(f"installing {' and '.join(_PACKAGES)} (their own services stay off)", flush=True)
+    print(f"installing {' and '.join(packages)} (their own services stay off)", flush=True)
     with _no_service_starts():
-        return (
-            _apt_get("update")
-            and _apt_get("install", "-y", "--no-install-recommends", *_PACKAGES)
-            and are_packages_installed()
-        )
+        return _apt_get("update") and _apt_get("install", "-y", "--no-install-recommends", *packages)
 
 
 def _apt_get(*arguments: str) -> bool:
@@ -74,3 +82,5 @@ def _no_service_starts() -> Iterator[None]:
 if __name__ == "__main__":
     if not install_packages():
         print("RabbitMQ and Redis are not installed and cannot be installed here (apt-get as root is needed).")
+    if not install_programs_of_the_tests():
+        print(f"{' and '.join(_PROGRAMS_OF_THE_TESTS)} are missing and cannot be installed here: some tests fail.")
