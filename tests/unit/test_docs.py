@@ -9,7 +9,9 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -25,6 +27,10 @@ MAX_IMAGE_BYTES = 300_000
 
 _FENCED = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
+_PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
+_OTHER_LINK = re.compile(
+    r"<(?:img|a|source)\b|^ *\[[^\]]+\]: ", re.MULTILINE
+)  # forms that the tests here do not follow
 _HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 _MAKE = re.compile(r"^ *make ([a-z][a-z-]*)|`(?:\w+=\S+ )*make ([a-z][a-z-]*)|=\S+ make ([a-z][a-z-]*)", re.MULTILINE)
 _TARGET = re.compile(r"^([a-z][a-z-]*):", re.MULTILINE)
@@ -37,6 +43,42 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
     broken = [link for link in links if not _leads_somewhere(page, link)]
 
     assert not broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_is_of_a_form_that_is_followed(page: Path) -> None:
+    assert not _OTHER_LINK.findall(_without_code(_prose(page)))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_picture_says_what_it_shows(page: Path) -> None:
+    pictures = _PICTURE.findall(_prose(page))
+
+    silent = [target for words, target in pictures if len(words) < 8]
+
+    assert not silent
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached, waiting = set[Path](), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        reached.add(page)
+        waiting += [target for target in _pages_linked_by(page) if target not in reached]
+
+    assert set(PAGES) <= reached
+
+
+def test_the_chapters_lead_from_one_to_the_next() -> None:
+    chapters = [ROOT / "DOC" / path for path in ("Lab-01/README.md", "Lab-02/aws-deployment.md", "Lab-03/pulumi.md")]
+
+    missing = [
+        (page.name, other.name)
+        for page, other in [*pairwise(chapters), *pairwise(reversed(chapters))]
+        if other not in _pages_linked_by(page)
+    ]
+
+    assert missing == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -113,6 +155,15 @@ def _prose(page: Path) -> str:
     return _FENCED.sub("", page.read_text(encoding="utf-8"))
 
 
+def _without_code(prose: str) -> str:
+    return re.sub(r"`[^`\n]*`", "", prose)
+
+
+def _pages_linked_by(page: Path) -> set[Path]:
+    targets = {_target(page, link) for link in _LINK.findall(_prose(page)) if "://" not in link}
+    return {target for target in targets if target.suffix == ".md" and target.is_file()}
+
+
 def _target(page: Path, link: str) -> Path:
     path = unquote(link.partition("#")[0])
     return (page.parent / path).resolve() if path else page
@@ -123,12 +174,18 @@ def _leads_somewhere(page: Path, link: str) -> bool:
     if not target.exists() or not target.is_relative_to(ROOT):
         return False
     anchor = link.partition("#")[2]
-    return not anchor or anchor in {_anchor(heading) for heading in _HEADING.findall(_prose(target))}
+    return not anchor or anchor in _anchors(target)
 
 
-def _anchor(heading: str) -> str:
-    """As GitHub makes them."""
-    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+def _anchors(page: Path) -> set[str]:
+    """As GitHub makes them: a heading that comes again gets a number."""
+    seen = Counter[str]()
+    anchors = set()
+    for heading in _HEADING.findall(_prose(page)):
+        anchor = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+        anchors.add(f"{anchor}-{seen[anchor]}" if seen[anchor] else anchor)
+        seen[anchor] += 1
+    return anchors
 
 
 def _described_routes() -> set[tuple[str, str]]:
