@@ -11,7 +11,7 @@ import hmac
 import re
 import secrets
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from taskservice.model import RateLimit, from_ms, now, to_ms
@@ -41,29 +41,44 @@ class ApiKey:
     text_hash: str = field(repr=False)
     webhook_secret: str = field(repr=False)  # whsec_…, as it is: signing needs it
     rate: RateLimit | None = None  # None: the service's default
+    expires_at: datetime | None = None  # None: never
+    last_used_at: datetime | None = None  # to about a minute
     revoked_at: datetime | None = None
 
     @property
     def is_revoked(self) -> bool:
         return self.revoked_at is not None
 
+    @property
+    def is_in_force(self) -> bool:
+        """Whether it opens anything at this moment."""
+        return not self.is_revoked and (self.expires_at is None or now() < self.expires_at)
+
     def has_text(self, text: str) -> bool:
         """Whether this is the key's text; takes as long for a near miss as for a far one."""
         return hmac.compare_digest(hash_text(text), self.text_hash)
 
 
-def make_key(name: str, scopes: frozenset[Scope], *, rate: RateLimit | None = None) -> tuple[ApiKey, str]:
+def make_key(
+    name: str,
+    scopes: frozenset[Scope],
+    *,
+    rate: RateLimit | None = None,
+    expires_in: timedelta | None = None,
+) -> tuple[ApiKey, str]:
     """A new key and its text, which nothing can tell again."""
+    created_at = from_ms(to_ms(now()))  # as precise as it is kept
     key_id = secrets.token_hex(8)
     text = f"tsk_{key_id}_{secrets.token_hex(32)}"
     key = ApiKey(
         key_id=key_id,
         name=name,
         scopes=scopes,
-        created_at=from_ms(to_ms(now())),  # as precise as it is kept
+        created_at=created_at,
         text_hash=hash_text(text),
         webhook_secret=make_webhook_secret(),
         rate=rate,
+        expires_at=None if expires_in is None else created_at + expires_in,
     )
     return key, text
 

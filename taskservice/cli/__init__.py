@@ -11,6 +11,7 @@ from taskservice import __version__
 from taskservice.cli.keys import keys
 from taskservice.cli.look import get, list_tasks, queues, workers
 from taskservice.cli.tasks import cancel, retry, submit, watch
+from taskservice.cli.webhooks import webhooks
 
 
 @click.group(
@@ -27,5 +28,5 @@ def main() -> None:
     """
 
 
-for command in (submit, watch, get, list_tasks, retry, cancel, queues, workers, keys):
+for command in (submit, watch, get, list_tasks, retry, cancel, queues, workers, keys, webhooks):
     main.add_command(command)

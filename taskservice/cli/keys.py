@@ -5,19 +5,17 @@ So whoever may run them on the service's machine makes the first key; must not k
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from taskservice.cli.connection import RefusedByService, Unavailable
-from taskservice.cli.screen import Screen, document_table, plain
-from taskservice.errors import ConfigurationError
-from taskservice.errors import Unavailable as StoreUnavailable
-from taskservice.keys import MAX_NAME_LENGTH, ApiKey, Scope, is_key_id, make_key, make_webhook_secret
+from taskservice.cli.screen import Screen, document_table
+from taskservice.cli.store import Duration, as_json, existing, instant, overlap, service_store
+from taskservice.cli.webhooks import secrets_of_service, tell_secret
+from taskservice.keys import MAX_NAME_LENGTH, ApiKey, Scope, is_key_id, make_key
 from taskservice.model import RateLimit
 
 if TYPE_CHECKING:
@@ -47,12 +45,11 @@ class Shown:
             "name": key.name,
             "scopes": sorted(key.scopes),
             "rate": str(key.rate) if key.rate else None,
-            "created_at": _instant(key.created_at),
-            "revoked_at": _instant(key.revoked_at),
+            "created_at": instant(key.created_at),
+            "last_used_at": instant(key.last_used_at),
+            "expires_at": instant(key.expires_at),
+            "revoked_at": instant(key.revoked_at),
         }
-
-
-_as_json = click.option("--json", "as_json", is_flag=True, help="Answer with JSON, one document a line.")
 
 
 @click.group()
@@ -74,12 +71,15 @@ def keys() -> None:
     help="What it may do; once per scope. No scope implies another.",
 )
 @click.option("--rate", type=Rate(), help="As 10/s, 100/m or 1000/h.  [default: the service's API_RATE_LIMIT]")
-@_as_json
-def create(name: str, scopes: tuple[str, ...], rate: RateLimit | None, as_json: bool) -> None:
+@click.option("--expires-in", type=Duration(), help="As 90d, 24h or 30m; refused afterwards.  [default: never]")
+@as_json
+def create(
+    name: str, scopes: tuple[str, ...], rate: RateLimit | None, expires_in: timedelta | None, as_json: bool
+) -> None:
     """Make a key called NAME and print it. It cannot be shown again."""
     if not (0 < len(name) <= MAX_NAME_LENGTH and name.isprintable()):
         raise click.BadParameter(f"expected 1 to {MAX_NAME_LENGTH} printable characters", param_hint="NAME")
-    key, text = make_key(name, frozenset(map(Scope, scopes)), rate=rate)
+    key, text = make_key(name, frozenset(map(Scope, scopes)), rate=rate, expires_in=expires_in)
     with _store() as store:
         store.add(key)
     screen = Screen(as_json=as_json)
@@ -87,16 +87,17 @@ def create(name: str, scopes: tuple[str, ...], rate: RateLimit | None, as_json: 
         screen.json({"key": text, "webhook_secret": key.webhook_secret, **Shown(key).document})
         return
     click.echo(text)
+    until = f", until {instant(key.expires_at)}" if key.expires_at else ""
     screen.tell(
-        f"Key {key.key_id} is in force within 5 s. Keep the line above: it cannot be shown again.\n"
+        f"Key {key.key_id} is in force within 5 s{until}. Keep the line above: it cannot be shown again.\n"
         f"Receivers of its webhooks verify them with {key.webhook_secret}"
     )
 
 
 @keys.command("list")
-@_as_json
+@as_json
 def list_keys(as_json: bool) -> None:
-    """List all keys, revoked ones too."""
+    """List all keys, revoked and expired ones too. `last_used_at` is told to about a minute."""
     with _store() as store:
         found = store.list()
     Screen(as_json=as_json).answers(map(Shown, found), document_table)
@@ -104,23 +105,23 @@ def list_keys(as_json: bool) -> None:
 
 @keys.command()
 @click.argument("key_id")
-@_as_json
+@as_json
 def revoke(key_id: str, as_json: bool) -> None:
     """Refuse the key KEY_ID from now on, in every process within 5 s. This cannot be undone."""
     with _store() as store:
         key = store.revoke(key_id) if is_key_id(key_id) else None
-    _answer(_existing(key, key_id), as_json=as_json)
+    _answer(existing(key, key_id), as_json=as_json)
 
 
 @keys.command("rotate-webhook-secret")
 @click.argument("key_id")
-@_as_json
-def rotate_webhook_secret(key_id: str, as_json: bool) -> None:
-    """Give the key KEY_ID a new webhook secret and print it; the old one signs nothing any more."""
-    with _store() as store:
-        key = store.set_webhook_secret(key_id, make_webhook_secret()) if is_key_id(key_id) else None
-    secret = _existing(key, key_id).webhook_secret
-    click.echo(json.dumps({"key_id": key_id, "webhook_secret": secret}) if as_json else secret)
+@overlap
+@as_json
+def rotate_webhook_secret(key_id: str, overlap: timedelta, as_json: bool) -> None:
+    """Give the key KEY_ID a new webhook secret and print it; the former one signs too for the time of --overlap."""
+    with secrets_of_service() as secrets:
+        secret = secrets.rotate(key_id, overlap=overlap) if is_key_id(key_id) else None
+    tell_secret(secret, Screen(as_json=as_json), key_id=key_id)
 
 
 def _answer(key: ApiKey, *, as_json: bool) -> None:
@@ -128,34 +129,12 @@ def _answer(key: ApiKey, *, as_json: bool) -> None:
     if as_json:
         screen.json(Shown(key).document)
     else:
-        screen.tell(f"Key {key.key_id} ({key.name}) is revoked since {_instant(key.revoked_at)}.")
-
-
-def _existing(key: ApiKey | None, key_id: str) -> ApiKey:
-    if key is None:
-        raise RefusedByService(plain(f"no key has the id {key_id!r}; `keys list` shows those there are"))
-    return key
+        screen.tell(f"Key {key.key_id} ({key.name}) is revoked since {instant(key.revoked_at)}.")
 
 
 @contextmanager
 def _store() -> Iterator[Keys]:
-    """The keys of the service that the environment describes."""
-    from taskservice.records.keys import Keys  # here: the other commands work without a store's client
-    from taskservice.records.script import connect
-    from taskservice.settings import load_settings
+    from taskservice.records.keys import Keys  # here: it needs the store's client
 
-    try:
-        client = connect(load_settings().result_backend, timeout_s=5.0)
-    except ConfigurationError as error:
-        raise click.UsageError(str(error)) from error
-    try:
-        yield Keys(client)
-    except StoreUnavailable as error:
-        hint = "CELERY_RESULT_BACKEND, or REDIS_HOST, REDIS_PORT and REDIS_PASSWORD, name it."
-        raise Unavailable(f"the store cannot be reached. {hint}") from error
-    finally:
-        client.close()
-
-
-def _instant(moment: datetime | None) -> str | None:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z") if moment else None
+    with service_store(Keys) as store:
+        yield store

@@ -1,4 +1,4 @@
-"""The webhooks of each task, in the order in which they were published, and the secrets that sign them.
+"""The webhooks of each task, in the order in which they were published.
 
 Kept and forgotten with the task. Must not know how a webhook is sent.
 """
@@ -12,11 +12,9 @@ from typing import Any
 
 import redis
 
-from taskservice.keys import make_webhook_secret
 from taskservice.model import WEBHOOK_ANSWERS
 from taskservice.records.script import guarded, record_key
 
-_OWN_SECRET = "webhook_secret"  # noqa: S105  the name of its key
 # A delivery that comes after its task was forgotten must leave nothing behind; one that comes twice is one.
 _ADD = """
 if redis.call('EXISTS', KEYS[2]) == 0 or redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return 0 end
@@ -65,25 +63,5 @@ class DeliveryLog:
         return [{int(attempt): code for attempt, code in json.loads(noted or "{}").items()} for noted in found]
 
 
-class WebhookSecrets:
-    """Raises redis.RedisError: whether to wait then is the worker's decision."""
-
-    def __init__(self, client: redis.Redis) -> None:
-        self._client = client
-
-    def of(self, key_id: str | None) -> tuple[str, ...]:
-        """The newest first; empty when there is no such key. None: the service's own."""
-        if key_id is None:
-            return (self._own(),)
-        fields = ["webhook_secret", "former_webhook_secret"]  # the former one while a receiver changes over
-        found: Any = self._client.hmget(f"api_key:{key_id}", fields)
-        return tuple(str(secret) for secret in found if secret)
-
-    def _own(self) -> str:
-        """Made at first use: whoever comes first, all sign with the same."""
-        self._client.set(_OWN_SECRET, make_webhook_secret(), nx=True)
-        return str(self._client.get(_OWN_SECRET))
-
-
 def _key(task_id: str) -> str:
-    return f"deliveries:{task_id}"  # transitions.lua forgets it
+    return f"deliveries:{task_id}"  # forgotten with its task

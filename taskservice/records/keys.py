@@ -8,9 +8,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, Protocol, TypeVar
 
 import redis
 
@@ -25,6 +26,7 @@ ASK_AGAIN_S = 1.0  # after a failure, so that not every request waits for Redis 
 MAX_REMEMBERED = 1000  # of each kind: keys that exist, and guesses
 
 _KEY_IDS = "api_keys"
+_USES = "api_keys_used"  # id: when, in ms; apart, so that a late note makes no half a key in an emptied store
 
 Value = TypeVar("Value")
 
@@ -44,18 +46,12 @@ class Keys:
 
     def get(self, key_id: str) -> ApiKey | None:
         """Raises Unavailable."""
-        fields: dict[Any, Any] = guarded(lambda: self._client.hgetall(_key(key_id)))
-        return _to_key(key_id, fields) if fields else None
+        return next(iter(self._read([key_id])), None)
 
     def list(self) -> list[ApiKey]:
         """All, oldest first. Raises Unavailable."""
         key_ids = sorted(str(one) for one in guarded(lambda: self._client.smembers(_KEY_IDS)))
-        pipeline = self._client.pipeline(transaction=False)
-        for key_id in key_ids:
-            pipeline.hgetall(_key(key_id))
-        found: list[dict[str, str]] = guarded(pipeline.execute)
-        kept = [_to_key(key_id, fields) for key_id, fields in zip(key_ids, found, strict=True) if fields]
-        return sorted(kept, key=lambda key: key.created_at)
+        return sorted(self._read(key_ids), key=lambda key: key.created_at)
 
     def are_configured(self) -> bool:
         """Whether there is any key, revoked ones included. Raises Unavailable."""
@@ -69,13 +65,22 @@ class Keys:
         guarded(lambda: self._client.hsetnx(_key(key_id), "revoked_at_ms", str(to_ms(now()))))
         return self.get(key_id)
 
-    def set_webhook_secret(self, key_id: str, secret: str) -> ApiKey | None:
-        """The old one signs nothing any more. None: no such key. Raises Unavailable."""
-        key = self.get(key_id)
-        if key is None:
-            return None
-        guarded(lambda: self._client.hset(_key(key_id), "webhook_secret", secret))
-        return replace(key, webhook_secret=secret)
+    def _read(self, key_ids: Sequence[str]) -> Sequence[ApiKey]:
+        """Those there are, in one round trip."""
+        if not key_ids:
+            return []
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.hmget(_USES, list(key_ids))
+        for key_id in key_ids:
+            pipeline.hgetall(_key(key_id))
+        uses, *found = guarded(pipeline.execute)
+        read = zip(key_ids, found, uses, strict=True)
+        return [_to_key(key_id, fields, used_at_ms) for key_id, fields, used_at_ms in read if fields]
+
+
+def note_use(client: redis.Redis, key_id: str) -> None:
+    """The key was shown just now. Raises redis.RedisError."""
+    client.hset(_USES, key_id, str(to_ms(now())))
 
 
 class KeyStore(Protocol):
@@ -184,10 +189,12 @@ def _to_items(key: ApiKey) -> list[str]:
     }
     if key.rate is not None:
         fields["rate"] = str(key.rate)
+    if key.expires_at is not None:
+        fields["expires_at_ms"] = str(to_ms(key.expires_at))
     return [word for item in fields.items() for word in item]
 
 
-def _to_key(key_id: str, fields: Mapping[str, str]) -> ApiKey:
+def _to_key(key_id: str, fields: Mapping[str, str], used_at_ms: str | None) -> ApiKey:
     return ApiKey(
         key_id=key_id,
         name=fields["name"],
@@ -196,5 +203,11 @@ def _to_key(key_id: str, fields: Mapping[str, str]) -> ApiKey:
         text_hash=fields["text_hash"],
         webhook_secret=fields["webhook_secret"],
         rate=RateLimit.parse(fields["rate"]) if "rate" in fields else None,
-        revoked_at=from_ms(int(fields["revoked_at_ms"])) if "revoked_at_ms" in fields else None,
+        expires_at=_instant(fields.get("expires_at_ms")),
+        last_used_at=_instant(used_at_ms),
+        revoked_at=_instant(fields.get("revoked_at_ms")),
     )
+
+
+def _instant(milliseconds: str | None) -> datetime | None:
+    return None if milliseconds is None else from_ms(int(milliseconds))

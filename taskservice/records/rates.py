@@ -1,4 +1,4 @@
-"""How much each API key has used of its rate, counted in Redis for all web processes together.
+"""How much each API key has used of its rate, and when last, noted in Redis for all web processes together.
 
 Must not know HTTP, nor whose key it is.
 """
@@ -17,9 +17,11 @@ from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 from taskservice.model import RateLimit
+from taskservice.records.keys import note_use
 
 logger = logging.getLogger(__name__)
 
+NOTE_AGAIN_S = 60.0  # when a key was last used is told to about a minute, so that it costs next to nothing
 ASK_AGAIN_S = 1.0  # after a failure, so that not every request waits for Redis in vain
 
 
@@ -42,9 +44,11 @@ class Meter:
     def __init__(self, client: redis.Redis, *, clock: Callable[[], float] = time.monotonic) -> None:
         # The same pool, so the same time-outs; the address is only used to choose the kind of storage.
         storage = RedisStorage("redis://", connection_pool=client.connection_pool, key_prefix="api_rate")
+        self._client = client
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         self._clock = clock
         self._ask_at = 0.0
+        self._note_at: dict[str, float] = {}  # by key
 
     def hit(self, key_id: str, rate: RateLimit) -> Usage | None:
         """One more request of this key; a refused one does not count. None: Redis is away, so nothing is limited."""
@@ -54,9 +58,16 @@ class Meter:
         try:
             is_allowed = self._limiter.hit(item, key_id)
             stats = self._limiter.get_window_stats(item, key_id)
+            self._note_use(key_id)
         except redis.RedisError as error:
             self._ask_at = self._clock() + ASK_AGAIN_S
             logger.warning("rate.not_limited reason=%s", type(error).__name__)
             return None
         more_in_s = max(1, math.ceil(stats.reset_time - time.time()))
         return Usage(is_allowed, stats.remaining if is_allowed else 0, more_in_s)
+
+    def _note_use(self, key_id: str) -> None:
+        if self._clock() < self._note_at.get(key_id, 0.0):
+            return
+        note_use(self._client, key_id)
+        self._note_at[key_id] = self._clock() + NOTE_AGAIN_S

@@ -15,7 +15,8 @@ import redis
 from taskservice.errors import TaskCancelled
 from taskservice.model import FileStore, MailServer, Progress
 from taskservice.records import Attempts, Run
-from taskservice.records.deliveries import WebhookSecrets
+from taskservice.records.receivers import SlowReceivers
+from taskservice.records.webhook_secrets import WebhookSecrets
 from taskservice.worker.patience import insist
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,10 @@ class AttemptContext:
     allows_private_webhooks: bool = False
     _next_report_at: float = field(default=0.0, init=False)
     _is_backing_off: bool = field(default=False, init=False)
+
+    @property
+    def receivers(self) -> SlowReceivers:
+        return SlowReceivers(self.attempts.client)
 
     def progress(self, current: int, total: int, message: str = "") -> None:
         """At most two a second, and the last one. Lost when Redis is away: a result must not wait for it.

@@ -29,10 +29,14 @@ from taskservice.worker.backend import RecordBackend
 logger = logging.getLogger(__name__)
 
 LOOK_S = 0.5
+MAX_TRIES = 10  # of a change that cannot be made a webhook: about five minutes
 HOLD_S = 30.0  # usually longer than publishing what was taken; else another worker publishes the same deliveries
 AWAY_S = 3.0
 STORE_TIMEOUT_S = 2.0
 CONFIRM_TIMEOUT_S = 10
+
+# What a record that is damaged, or of another version, ends in while it is read and written out.
+UNUSABLE = (LookupError, TypeError, ValueError, AttributeError)
 
 Publish = Callable[[Submission], None]  # returns when it is confirmed; raises BROKER_ERRORS
 
@@ -53,26 +57,34 @@ class Outbox:
         taken = self._attempts.take_outbox(hold_s=HOLD_S)
         for posted in taken:
             try:
-                self._deliver(posted, publish)
-            except (redis.RedisError, Unavailable, *BROKER_ERRORS):
-                raise
-            except Exception:  # the others must not wait for it
-                logger.exception("webhook.unpublished task_id=%s event=%s", posted.task_id, posted.event)
+                known = self._records.get(posted.delivery_id)
+                submission = known.submission if known else self._written(posted)
+            except UNUSABLE as error:  # the others must not wait for it
+                self._put_off(posted, error)
+            else:
+                self._deliver(posted, submission, publish if known is None or not known.attempts else None)
         return bool(taken)
 
-    def _deliver(self, posted: Posted, publish: Publish) -> None:
+    def _deliver(self, posted: Posted, submission: Submission | None, publish: Publish | None) -> None:
         """Publish, record, log, clear: a crash anywhere between repeats it, with the same id and body."""
-        known = self._records.get(posted.delivery_id)
-        submission = known.submission if known else self._written(posted)
         if submission is None:
-            logger.warning("webhook.too_late task_id=%s event=%s", posted.task_id, posted.event)
+            logger.warning("webhook.dropped task_id=%s event=%s cause=task_gone", posted.task_id, posted.event)
         else:
-            if known is None or not known.attempts:
+            if publish is not None:
                 publish(submission)
             self._records.accept(submission)
-            webhook_id = submission.parameters["webhook_id"]
-            self._log.add(posted.task_id, Delivery(posted.delivery_id, posted.event, webhook_id))
+            self._log.add(posted.task_id, Delivery(posted.delivery_id, posted.event, posted.delivery_id))
         self._attempts.clear_outbox(posted)
+
+    def _put_off(self, posted: Posted, error: Exception) -> None:
+        """It comes again after HOLD_S, MAX_TRIES times in all."""
+        tries = self._attempts.count_outbox_try(posted)
+        logger.error(
+            "webhook.unpublished task_id=%s event=%s tries=%d", posted.task_id, posted.event, tries, exc_info=error
+        )
+        if tries >= MAX_TRIES:
+            logger.error("webhook.dropped task_id=%s event=%s cause=unusable", posted.task_id, posted.event)
+            self._attempts.clear_outbox(posted)
 
     def _written(self, posted: Posted) -> Submission | None:
         """The delivery as a task; None when the task it tells of is not kept any more."""
@@ -106,13 +118,13 @@ class OutboxThread(threading.Thread):
                 logger.info("outbox.reconnects cause=%s", type(error).__name__)
             except (redis.RedisError, Unavailable) as error:
                 logger.warning("outbox.store_unreachable cause=%s", type(error).__name__)
-            except Exception:
+            except Exception:  # the thread's border: without it webhooks would end silently
                 logger.exception("outbox.failed")
             time.sleep(AWAY_S)
 
     def _publish(self, connection: Connection) -> None:
         connection.ensure_connection(max_retries=1, timeout=5)
-        declare_topology(connection)
+        declare_topology(connection, self._app.conf.task_queues)
         producer = Producer(connection.channel(), auto_declare=False)
         is_amqp = connection.transport.driver_type == "amqp"
 

@@ -7,32 +7,38 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import redis
 import requests
 from click.testing import CliRunner
 
 from taskservice.cli.keys import keys as keys_command
+from taskservice.cli.webhooks import webhooks as webhooks_command
 from taskservice.errors import Unavailable
 from taskservice.keys import ApiKey, Scope, make_key
 from taskservice.local.ports import choose_port
 from taskservice.local.stores import PrivateStore
 from taskservice.local.supervisor import Program, Supervisor
 from taskservice.local.system import REPOSITORY, LocalSystem
-from taskservice.model import RateLimit
+from taskservice.model import RateLimit, now
 from taskservice.records.keys import Keys
-from taskservice.records.rates import Meter
+from taskservice.records.rates import NOTE_AGAIN_S, Meter
 from taskservice.records.script import connect
+from taskservice.records.webhook_secrets import WebhookSecrets
 from tests.conftest import WaitUntil
 
 IN_FORCE_S = 5.0
 EVERY_SCOPE = tuple(scope.value for scope in Scope)
 READ = frozenset({Scope.READ})
+DAY = timedelta(days=1)
 
 
 # The store
@@ -93,19 +99,58 @@ def test_a_revoked_key_stays_known_and_keeps_its_first_time(database: redis.Redi
 
 
 def test_only_the_webhook_secret_is_rotated(database: redis.Redis) -> None:
-    store = Keys(database)
+    store, secrets = Keys(database), WebhookSecrets(database)
     key, text = make_key("ci", READ)
     store.add(key)
 
-    rotated = store.set_webhook_secret(key.key_id, "whsec_new")
+    rotated = secrets.rotate(key.key_id, overlap=DAY)
     found = store.get(key.key_id)
 
     assert rotated is not None
     assert found is not None
-    assert found.webhook_secret == rotated.webhook_secret == "whsec_new"
+    assert found.webhook_secret == rotated.text != key.webhook_secret
     assert found.has_text(text)
-    assert store.set_webhook_secret("0123456789abcdef", "whsec_new") is None
+    assert secrets.rotate("0123456789abcdef", overlap=DAY) is None
     assert [one.key_id for one in store.list()] == [key.key_id]
+
+
+def test_a_key_keeps_its_end_and_tells_its_last_use(database: redis.Redis) -> None:
+    store = Keys(database)
+    key, _ = make_key("ci", READ, expires_in=DAY)
+    store.add(key)
+    unused = store.get(key.key_id)
+
+    Meter(database).hit(key.key_id, RateLimit.parse("5/s"))
+    used = store.get(key.key_id)
+
+    assert unused == key
+    assert used is not None
+    assert used.last_used_at is not None
+    assert abs(now() - used.last_used_at) < timedelta(seconds=5)
+    assert used.expires_at == key.created_at + DAY
+    assert store.list() == [used]
+
+
+def test_the_last_use_is_noted_once_a_minute(database: redis.Redis) -> None:
+    clock = Clock()
+    meter, rate = Meter(database, clock=clock), RateLimit.parse("100/s")
+    uses = []
+    for waited_s in (0.0, NOTE_AGAIN_S - 1, 1.0):
+        clock.now_s += waited_s
+        meter.hit("0123456789abcdef", rate)
+        uses.append(database.hget("api_keys_used", "0123456789abcdef"))
+        time.sleep(0.01)
+
+    assert uses[0] == uses[1] != uses[2]
+    assert Keys(database).get("0123456789abcdef") is None  # a note makes no key
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
 
 
 def test_a_store_that_is_away_is_said_so(away: redis.Redis) -> None:
@@ -188,8 +233,14 @@ class CommandLine:
         self._environ = {"CELERY_RESULT_BACKEND": url}
 
     def run(self, *arguments: str, exit_code: int = 0) -> str:
-        """What it prints; the exit code must be the one that is expected."""
-        result = CliRunner().invoke(keys_command, arguments, env=self._environ)
+        """What `keys` prints; the exit code must be the one that is expected."""
+        return self._run(keys_command, arguments, exit_code)
+
+    def webhooks(self, *arguments: str) -> str:
+        return self._run(webhooks_command, arguments, 0)
+
+    def _run(self, command: click.Command, arguments: Sequence[str], exit_code: int) -> str:
+        result = CliRunner().invoke(command, arguments, env=self._environ)
         assert result.exit_code == exit_code, result.output
         return result.output if exit_code else result.stdout
 
@@ -228,6 +279,41 @@ def test_list_shows_no_secret(command_line: CommandLine) -> None:
         assert secret not in shown + str(document)
 
 
+@pytest.mark.parametrize("expires_in", ["90d", "24h", "30m", "45s"])
+def test_a_key_can_be_made_for_a_time(command_line: CommandLine, database: redis.Redis, expires_in: str) -> None:
+    (made,) = command_line.documents("create", "ci", "--scope", "read", "--expires-in", expires_in)
+    (listed,) = command_line.documents("list")
+    (key,) = Keys(database).list()
+
+    unit = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}[expires_in[-1]]
+    assert key.expires_at == key.created_at + timedelta(**{unit: int(expires_in[:-1])})
+    assert made["expires_at"] == listed["expires_at"] is not None
+    assert (listed["last_used_at"], listed["scopes"], listed["rate"]) == (None, ["read"], None)
+
+
+def test_rotating_says_how_long_the_former_secret_signs(command_line: CommandLine, database: redis.Redis) -> None:
+    made = command_line.make("read")
+
+    (by_default,) = command_line.documents("rotate-webhook-secret", made["key_id"])
+    (at_once,) = command_line.documents("rotate-webhook-secret", made["key_id"], "--overlap", "0")
+
+    ends_in = datetime.fromisoformat(by_default["former_until"]) - now()
+    assert DAY - timedelta(minutes=1) < ends_in <= DAY
+    assert at_once["former_until"] is None
+    assert WebhookSecrets(database).of(made["key_id"]) == (at_once["webhook_secret"],)
+
+
+def test_the_services_own_secret_is_shown_and_rotated(command_line: CommandLine, database: redis.Redis) -> None:
+    first, again = command_line.webhooks("secret"), command_line.webhooks("secret")
+    second = command_line.webhooks("rotate", "--overlap", "1h")
+    document = json.loads(command_line.webhooks("secret", "--json"))
+
+    assert first == again == WebhookSecrets(database).of(None)[1] + "\n"
+    assert second == WebhookSecrets(database).of(None)[0] + "\n"
+    assert document["webhook_secret"] + "\n" == second
+    assert datetime.fromisoformat(document["former_until"]) > now() + timedelta(minutes=59)
+
+
 def test_revoke_and_rotate_act_on_the_store(command_line: CommandLine, database: redis.Redis) -> None:
     made = command_line.make("read")
 
@@ -248,7 +334,12 @@ def test_revoke_and_rotate_act_on_the_store(command_line: CommandLine, database:
         (("create", "ci", "--scope", "read", "--rate", "often"), 2, "10/s"),
         (("create", "", "--scope", "read"), 2, "NAME"),
         (("create", "a\nb", "--scope", "read"), 2, "NAME"),
+        (("create", "ci", "--scope", "read", "--expires-in", "0"), 2, "90d"),
+        (("create", "ci", "--scope", "read", "--expires-in", "90"), 2, "90d"),
+        (("create", "ci", "--scope", "read", "--expires-in", "9999d"), 2, "3660d"),
         (("revoke", "0123456789abcdef"), 3, "0123456789abcdef"),
+        (("rotate-webhook-secret", "0123456789abcdef"), 3, "0123456789abcdef"),
+        (("rotate-webhook-secret", "0123456789abcdef", "--overlap", "soon"), 2, "24h"),
         (("rotate-webhook-secret", "nonsense"), 3, "nonsense"),
     ],
 )
@@ -393,6 +484,47 @@ def test_a_revoked_key_is_refused_by_every_process_within_5_s(locked: Web) -> No
 
     assert used == {200}
     assert {locked.get("/api/task-types", made["key"]).status_code for _ in range(8)} == {401}
+
+
+def test_a_key_is_refused_from_the_moment_it_expires(locked: Web, wait_until: WaitUntil) -> None:
+    (made,) = locked.command_line.documents("create", "short", "--scope", "read", "--expires-in", "6s")
+    before = {locked.get("/api/task-types", made["key"]).status_code for _ in range(8)}
+    expires_at = datetime.fromisoformat(made["expires_at"])
+
+    time.sleep(max(0.0, (expires_at - now()).total_seconds()))
+    after = [locked.get("/api/task-types", made["key"]) for _ in range(8)]
+
+    assert before == {200}
+    assert {answer.status_code for answer in after} == {401}
+    assert {answer.json()["error"] for answer in after} == {"key_invalid"}
+
+
+def test_an_event_stream_ends_with_its_key(locked: Web, wait_until: WaitUntil) -> None:
+    made, other = locked.command_line.make("read"), locked.command_line.make("submit")["key"]
+    headers = {"Authorization": f"Bearer {made['key']}"}
+    heard: list[str] = []
+    with requests.get(f"http://127.0.0.1:{locked.port}/api/events", headers=headers, stream=True, timeout=30) as stream:
+        listening = threading.Thread(target=lambda: heard.extend(stream.iter_lines(decode_unicode=True)))
+        listening.start()
+        before = locked.submit(other).json()["task_id"]
+        wait_until(lambda: before in "".join(heard), 10, "the stream tells of tasks")
+
+        locked.command_line.run("revoke", made["key_id"])
+        time.sleep(IN_FORCE_S)
+        after = locked.submit(other).json()["task_id"]
+        listening.join(10)
+
+    assert not listening.is_alive()
+    assert after not in "".join(heard)
+
+
+def test_the_list_tells_when_a_key_was_used(locked: Web) -> None:
+    made = locked.command_line.make("read")
+    locked.get("/api/task-types", made["key"])
+
+    listed = {one["key_id"]: one for one in locked.command_line.documents("list")}
+
+    assert now() - datetime.fromisoformat(listed[made["key_id"]]["last_used_at"]) < timedelta(seconds=5)
 
 
 def test_a_rate_holds_over_both_processes(locked: Web) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -14,14 +16,17 @@ import pytest
 from standardwebhooks import Webhook
 
 from taskservice.handlers.webhook_delivery.parameters import MAX_ATTEMPTS
-from taskservice.keys import Scope, make_key, make_webhook_secret
+from taskservice.keys import Scope, make_key
+from taskservice.local.ports import choose_port
 from taskservice.local.system import LocalSystem
 from taskservice.model import Callback, Priority, Record, Status, Submission, now
 from taskservice.records import Attempts, Records
-from taskservice.records.deliveries import Delivery, DeliveryLog, WebhookSecrets
+from taskservice.records.deliveries import Delivery, DeliveryLog
 from taskservice.records.keys import Keys
-from taskservice.records.script import connect
-from taskservice.worker.outbox import Outbox
+from taskservice.records.receivers import SLOW_IN_A_ROW, SLOW_S, TURN_S, SlowReceivers
+from taskservice.records.script import connect, record_key
+from taskservice.records.webhook_secrets import WebhookSecrets
+from taskservice.worker.outbox import MAX_TRIES, Outbox
 from tests.conftest import WaitUntil
 from tests.support.receiver import Answer, Received, receiving
 from tests.support.service import Service
@@ -39,6 +44,7 @@ class Store:
         self.attempts = Attempts(self.client, retention_s=60)
         self.log = DeliveryLog(self.client)
         self.secrets = WebhookSecrets(self.client)
+        self.receivers = SlowReceivers(self.client)
         self.published: list[Submission] = []
         self.broker_fails = False
         self._outbox = Outbox(self.client, retention_s=60)
@@ -148,6 +154,48 @@ def test_a_change_of_a_task_that_is_forgotten_leaves_nothing_behind(store: Store
     assert not store.client.exists("outbox", f"deliveries:{submission.task_id}")
 
 
+def test_what_the_script_did_not_write_is_dropped_and_holds_nobody_up(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.client.zadd("outbox", {"nonsense": 1, "a b c d": 2, "a b succeeded 0": 3})
+    store.finished("succeeded")
+    store.empty_outbox()
+
+    assert len(store.published) == 1
+    assert store.client.zcard("outbox") == 0
+    assert "webhook.dropped count=3" in caplog.text
+
+
+def test_a_record_that_cannot_be_told_of_holds_nobody_up_and_is_dropped_in_the_end(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = store.finished("succeeded")
+    store.client.hset(record_key(damaged.task_id), "attempts", "null")
+    store.finished("succeeded")
+    for _ in range(MAX_TRIES):
+        assert store.client.zcard("outbox") > 0
+        store.empty_outbox()
+        store.lapse_holds()
+
+    assert len(store.published) == 1
+    assert not store.client.exists("outbox", "outbox_tries")
+    assert caplog.text.count("webhook.unpublished") == MAX_TRIES
+    assert caplog.text.count(f"webhook.dropped task_id={damaged.task_id} event=succeeded cause=unusable") == 1
+
+
+def test_a_broker_that_is_away_uses_no_try_up(store: Store) -> None:
+    store.finished("succeeded")
+    store.broker_fails = True
+    for _ in range(MAX_TRIES + 1):
+        with pytest.raises(ConnectionError):
+            store.empty_outbox()
+        store.lapse_holds()
+    store.broker_fails = False
+    store.empty_outbox()
+
+    assert len(store.published) == 1
+
+
 def test_the_log_is_forgotten_with_its_task(store: Store) -> None:
     submission = store.finished("succeeded")
     store.empty_outbox()
@@ -161,7 +209,7 @@ def test_the_log_is_forgotten_with_its_task(store: Store) -> None:
 def forget(store: Store) -> None:
     for task_id in store.client.zrange("expiring", 0, -1):
         store.client.zadd("expiring", {str(task_id): 1})
-    store.attempts.sweep(may_judge_leases=False)
+    store.attempts.forget()
 
 
 def test_a_replay_is_a_further_entry_and_adding_twice_is_adding_once(store: Store) -> None:
@@ -192,13 +240,115 @@ def test_each_key_has_its_own_secret_and_an_unknown_one_none(store: Store) -> No
     assert store.secrets.of("0123456789abcdef") == ()
 
 
-def test_a_former_secret_signs_while_it_is_kept(store: Store) -> None:
+@pytest.mark.parametrize("with_key", [True, False], ids=["of a key", "of the service"])
+def test_a_former_secret_signs_until_its_overlap_ends(store: Store, wait_until: WaitUntil, with_key: bool) -> None:
+    key_id = a_key(store) if with_key else None
+    (first,) = store.secrets.of(key_id)
+
+    second = store.secrets.rotate(key_id, overlap=timedelta(seconds=1))
+    meanwhile = store.secrets.of(key_id)
+    wait_until(lambda: len(store.secrets.of(key_id)) == 1, 3, "the overlap ended")
+    shown = store.secrets.show(key_id)
+
+    assert second is not None
+    assert second.former_until is not None
+    assert meanwhile == (second.text, first)
+    assert now() >= second.former_until
+    assert store.secrets.of(key_id) == (second.text,)
+    assert (shown and shown.text, shown and shown.former_until) == (second.text, None)
+    wait_until(lambda: not store.client.keys("former_webhook_secrets*"), 3, "the former secret is not kept")
+
+
+def test_rotating_twice_breaks_no_promise_and_an_overlap_of_0_ends_all(store: Store) -> None:
+    key_id = a_key(store)
+    (first,) = store.secrets.of(key_id)
+
+    second = store.secrets.rotate(key_id, overlap=timedelta(hours=24))
+    third = store.secrets.rotate(key_id, overlap=timedelta(hours=1))
+    three = store.secrets.of(key_id)
+    ends_at = third and third.former_until
+    last = store.secrets.rotate(key_id, overlap=timedelta())
+
+    assert second is not None
+    assert third is not None
+    assert three[0] == third.text
+    assert set(three) == {first, second.text, third.text}
+    assert ends_at == second.former_until  # the later of the two
+    assert store.secrets.of(key_id) == (last and last.text,)
+
+
+def test_two_who_rotate_at_once_lose_no_secret(store: Store) -> None:
+    key_id = a_key(store)
+    (first,) = store.secrets.of(key_id)
+    rotated: list[str] = []
+
+    def rotate() -> None:
+        secret = store.secrets.rotate(key_id, overlap=timedelta(hours=1))
+        rotated.append(secret.text if secret else "")
+
+    threads = [threading.Thread(target=rotate) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert set(store.secrets.of(key_id)) == {first, *rotated}
+
+
+def a_key(store: Store) -> str:
     key, _ = make_key("shop", frozenset({Scope.SUBMIT}))
     Keys(store.client).add(key)
-    former = make_webhook_secret()
-    store.client.hset(f"api_key:{key.key_id}", "former_webhook_secret", former)
+    return key.key_id
 
-    assert store.secrets.of(key.key_id) == (key.webhook_secret, former)
+
+# Slow receivers
+
+HOST = "slow.example"
+
+
+def note(store: Store, took_s: float, *, times: int = 1, has_answered: bool = False) -> None:
+    for _ in range(times):
+        store.receivers.note(HOST, took_s=took_s, has_answered=has_answered)
+
+
+def test_a_host_that_was_slow_several_times_in_a_row_is_asked_in_turns(store: Store) -> None:
+    note(store, SLOW_S, times=SLOW_IN_A_ROW - 1)
+    may_before = [store.receivers.may_ask(HOST) for _ in range(2)]
+    note(store, SLOW_S)
+    may_after = [store.receivers.may_ask(HOST) for _ in range(3)]
+
+    assert may_before == [True, True]
+    assert may_after == [True, False, False]
+    assert store.receivers.may_ask("other.example")
+    assert 0 < store.client.ttl(f"webhook_turn:{HOST}") <= TURN_S
+
+
+def test_one_fast_answer_makes_it_a_normal_host(store: Store) -> None:
+    note(store, SLOW_S, times=SLOW_IN_A_ROW)
+    store.receivers.may_ask(HOST)
+    note(store, 0.1, has_answered=True)
+
+    assert [store.receivers.may_ask(HOST) for _ in range(2)] == [True, True]
+    assert store.client.keys("webhook_*") == []
+
+
+def test_a_slow_answer_gives_the_turn_to_the_next_and_silence_keeps_it(store: Store) -> None:
+    note(store, SLOW_S, times=SLOW_IN_A_ROW)
+    store.receivers.may_ask(HOST)
+    note(store, SLOW_S, has_answered=True)
+    after_an_answer = store.receivers.may_ask(HOST)
+    note(store, SLOW_S, has_answered=False)
+    after_silence = store.receivers.may_ask(HOST)
+
+    assert (after_an_answer, after_silence) == (True, False)
+
+
+def test_without_the_store_no_host_counts_as_slow() -> None:
+    away = SlowReceivers(connect(f"redis://127.0.0.1:{choose_port()}/0"))
+
+    away.note(HOST, took_s=SLOW_S, has_answered=False)
+
+    assert away.may_ask(HOST)
 
 
 # The whole service
@@ -269,6 +419,32 @@ def test_a_waiting_delivery_tells_when_it_is_tried_next_and_is_not_replayed(
     assert delivery["next_attempt_at"] > delivery["attempts"][-1]["at"]
     assert refusal["error"] == "delivery_not_final"
     assert deliveries(service, task_id)[0]["status"] == "cancelled"
+
+
+def test_a_host_that_keeps_silent_holds_nobody_else_up(service: Service, wait_until: WaitUntil) -> None:
+    silent = "127.0.0.2"
+    pace = SlowReceivers(connect(service.system.result_backend))
+    for _ in range(SLOW_IN_A_ROW):
+        pace.note(silent, took_s=SLOW_S, has_answered=False)
+    with socket.create_server((silent, 0)) as tarpit, receiving() as receiver:  # connects, and nobody answers
+        held_up = [submit(service, f"http://{silent}:{tarpit.getsockname()[1]}/", "succeeded") for _ in range(6)]
+        wait_until(lambda: {len(deliveries(service, one)) for one in held_up} == {1}, 10, "all are published")
+        began = time.monotonic()
+        task_id = submit(service, receiver.url(), "succeeded")
+        wait_until(lambda: are_delivered(service, task_id, 1), 10, "the other receiver was told")
+        took_s = time.monotonic() - began
+        codes = {attempt["error"]["code"] for one in held_up for attempt in first_attempts(service, one)}
+    ids = [deliveries(service, one)[0]["webhook_id"] for one in held_up]
+    service.call("POST", "/api/tasks/bulk", json={"action": "cancel", "task_ids": ids})
+    pace.note(silent, took_s=0, has_answered=True)
+
+    assert took_s < 8  # six deliveries of 15 s each on two processes would take 45
+    assert codes == {"webhook_held_back"}
+
+
+def first_attempts(service: Service, task_id: str) -> list[dict[str, Any]]:
+    """Those that have ended."""
+    return [one for one in deliveries(service, task_id)[0]["attempts"] if one["error"]]
 
 
 def test_a_redirect_ends_a_delivery_and_is_not_followed(service: Service, wait_until: WaitUntil) -> None:

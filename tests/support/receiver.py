@@ -54,7 +54,7 @@ def receiving(*answers: Answer, tls: ssl.SSLContext | None = None) -> Iterator[R
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
             headers = {name.lower(): value for name, value in self.headers.items()}
             self._say(receiver.take(Received(self.path, headers, body)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -83,6 +84,19 @@ def test_a_key_holds_256_random_bits_and_its_text_is_not_kept() -> None:
     assert not other.has_text(text)
     assert text != other_text
     assert random_part not in str([getattr(key, name) for name in key.__slots__])
+
+
+@pytest.mark.parametrize(
+    ("expires_in_s", "is_revoked", "is_in_force"),
+    [(None, False, True), (60, False, True), (-1, False, False), (60, True, False)],
+)
+def test_a_key_is_in_force_until_it_expires_or_is_revoked(
+    expires_in_s: int | None, is_revoked: bool, is_in_force: bool
+) -> None:
+    expires_in = None if expires_in_s is None else timedelta(seconds=expires_in_s)
+    key, _ = make_key("ci", READ, expires_in=expires_in)
+
+    assert replace(key, revoked_at=now() if is_revoked else None).is_in_force == is_in_force
 
 
 def test_a_key_shows_no_secret_when_it_is_printed() -> None:

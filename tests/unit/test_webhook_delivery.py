@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,17 +21,33 @@ from taskservice.errors import ConfigurationError, PermanentError, TaskError, Tr
 from taskservice.handlers import load_task_types
 from taskservice.handlers.webhook_delivery import deliver
 from taskservice.handlers.webhook_delivery.addresses import Resolve
-from taskservice.handlers.webhook_delivery.connection import Sender
+from taskservice.handlers.webhook_delivery.connection import BODY_PATIENCE_S, TIMEOUT_S, Sender
+from taskservice.handlers.webhook_delivery.lookup import MAX_HANGING
 from taskservice.handlers.webhook_delivery.parameters import DeliveryParameters
 from taskservice.keys import make_webhook_secret
 from taskservice.local.ports import choose_port
 from taskservice.model import WEBHOOK_ANSWERS, FileStore, MailServer
 from taskservice.settings import load_settings
 from tests.support.receiver import Answer, receiving
+from tests.support.waiting import wait_until
 
 SECRET = make_webhook_secret()
 BODY = '{"type":"task.succeeded"}'
 NAME = "hooks.example"
+
+
+@dataclass
+class Pace:
+    """Receivers of which none is slow, unless it is said so."""
+
+    is_slow: bool = False
+    noted: list[tuple[str, float, bool]] = field(default_factory=list)
+
+    def may_ask(self, host: str) -> bool:
+        return not self.is_slow
+
+    def note(self, host: str, *, took_s: float, has_answered: bool) -> None:
+        self.noted.append((host, took_s, has_answered))
 
 
 @dataclass
@@ -40,6 +59,7 @@ class Context:
     attempt: int = 1
     allows_private_webhooks: bool = True
     marks: dict[str, Any] = field(default_factory=dict)
+    receivers: Pace = field(default_factory=Pace)
 
     @property
     def files(self) -> FileStore:
@@ -153,6 +173,133 @@ def test_a_slow_receiver_is_given_up_at_one_moment(answer: Answer) -> None:
 def test_a_body_that_never_ends_does_not_undo_an_answer() -> None:
     with receiving(Answer(200, {"Content-Length": "1000"}, b"x")) as receiver:
         assert deliver(parameters(receiver.url()), Context(), sender(timeout_s=0.5)) == {"status_code": 200}
+
+
+def test_a_body_that_drips_is_not_waited_for_as_long_as_an_answer() -> None:
+    began = time.monotonic()
+    with tarpit(head=b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n") as url:
+        result = deliver(parameters(url), Context(), sender())
+
+    assert result == {"status_code": 200}
+    assert time.monotonic() - began < BODY_PATIENCE_S + 1 < TIMEOUT_S
+
+
+def test_headers_without_end_are_not_kept() -> None:
+    began = time.monotonic()
+    head = b"HTTP/1.1 200 OK\r\n" + (b"X: " + b"x" * 60_000 + b"\r\n") * 90
+    with tarpit(head=head) as url:
+        result = deliver(parameters(url), Context(), sender())
+
+    assert result == {"status_code": 200}
+    assert time.monotonic() - began < BODY_PATIENCE_S  # it ended at 64 KiB, not when the sender was silent
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_receiver_that_never_says_a_word_is_given_up_at_one_moment(scheme: str) -> None:
+    began = time.monotonic()
+    with tarpit(scheme=scheme, drip=b"\x16\x03\x03\x40\x00" + b"\x02" * 100) as url:
+        error = failure(url, sender(timeout_s=0.6))
+
+    assert error.code == "webhook_unreachable"
+    assert 0.5 < time.monotonic() - began < 2
+
+
+def test_a_name_server_that_hangs_is_given_up_at_the_same_moment() -> None:
+    answered = threading.Event()
+
+    def hanging(_host: str, _port: int) -> Sequence[str]:
+        answered.wait(10)
+        return ["127.0.0.1"]
+
+    began = time.monotonic()
+    error = failure("http://hooks.example/", sender(resolve=hanging, timeout_s=0.5))
+    took_s = time.monotonic() - began
+    answered.set()
+
+    assert isinstance(error, TransientError)
+    assert error.code == "webhook_unreachable"
+    assert 0.4 < took_s < 2
+
+
+def test_look_ups_that_hang_do_not_pile_up() -> None:
+    answered = threading.Event()
+
+    def hanging(_host: str, _port: int) -> Sequence[str]:
+        answered.wait(10)
+        return []
+
+    for _ in range(MAX_HANGING):
+        failure("http://hooks.example/", sender(resolve=hanging, timeout_s=0.01))
+    began = time.monotonic()
+    error = failure("http://hooks.example/", sender(timeout_s=5))
+    took_s = time.monotonic() - began
+    answered.set()
+    wait_until(lambda: not any(one.name == "look-up" for one in threading.enumerate()), 5, "the look-ups ended")
+
+    assert error.code == "webhook_unreachable"
+    assert took_s < 1
+    assert failure("http://hooks.example/", sender(resolve=lambda *_: [])).code == "webhook_unreachable"
+
+
+def test_the_look_up_and_the_answer_have_one_time_together() -> None:
+    def slow(_host: str, _port: int) -> Sequence[str]:
+        time.sleep(0.6)
+        return ["127.0.0.1"]
+
+    began = time.monotonic()
+    with receiving(Answer(after_s=5)) as receiver:
+        failure(receiver.url(NAME), sender(resolve=slow, timeout_s=1))
+        took_s = time.monotonic() - began
+
+    assert 0.9 < took_s < 1.5
+
+
+@contextmanager
+def tarpit(*, head: bytes = b"", drip: bytes = b"x" * 1000, scheme: str = "http") -> Iterator[str]:
+    """A receiver that accepts, says the head, then a byte at a time for ever."""
+    stopped = threading.Event()
+
+    def hold() -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.recv(65_536)
+            connection.sendall(head)
+            for byte in drip * 100:
+                if stopped.wait(0.1):
+                    return
+                connection.sendall(bytes([byte]))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=hold)
+        thread.start()
+        try:
+            yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/hook"
+        finally:
+            stopped.set()
+            thread.join()
+
+
+# The host's pace
+
+
+def test_a_slow_host_is_not_asked_out_of_turn() -> None:
+    with receiving() as receiver:
+        error = failure(receiver.url(), sender(), Context(receivers=Pace(is_slow=True)))
+
+    assert isinstance(error, TransientError)
+    assert (error.code, receiver.received) == ("webhook_held_back", [])
+
+
+def test_what_each_attempt_took_is_noted() -> None:
+    ctx = Context()
+    with receiving(Answer(500, after_s=0.3)) as receiver:
+        failure(receiver.url(NAME), sender(), ctx)
+    failure(f"http://127.0.0.1:{choose_port()}/", sender(), ctx)
+
+    (first, took_s, was_answered), (second, at_once_s, was_refused) = ctx.receivers.noted
+    assert (first, was_answered, second, was_refused) == (NAME, True, "127.0.0.1", False)
+    assert 0.3 <= took_s < 2
+    assert at_once_s < 0.3
 
 
 def test_a_receiver_that_is_not_there_is_worth_another_attempt() -> None:

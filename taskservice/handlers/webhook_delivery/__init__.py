@@ -5,13 +5,14 @@ Must not know of queues, Redis or which task it tells of: the body was written w
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from taskservice import __version__
 from taskservice.errors import PermanentError, TransientError
 from taskservice.handlers import task_type
-from taskservice.handlers.webhook_delivery.addresses import ForbiddenTarget, parse_target
+from taskservice.handlers.webhook_delivery.addresses import ForbiddenTarget, Target, parse_target
 from taskservice.handlers.webhook_delivery.connection import Sender, Unreachable
 from taskservice.handlers.webhook_delivery.parameters import (
     LONGEST_RETRY_DELAY_S,
@@ -32,7 +33,7 @@ GONE = 410  # the receiver's wish to be told no more
     parameters=DeliveryParameters,
     max_retries=MAX_ATTEMPTS - 1,
     max_retry_delay_s=LONGEST_RETRY_DELAY_S,
-    time_limit_s=60,  # the request takes 10 s at most, a slow name server the rest
+    time_limit_s=60,  # the request takes 15 s at most; waits for the store count too
     is_internal=True,
 )
 def deliver_webhook(parameters: DeliveryParameters, ctx: TaskContext) -> Mapping[str, Any]:
@@ -46,11 +47,15 @@ def deliver(parameters: DeliveryParameters, ctx: TaskContext, sender: Sender) ->
     Raises:
         PermanentError: webhook_forbidden (not a public https target, or nothing to sign with), webhook_rejected
             (410, or a redirect).
-        TransientError: webhook_rejected (any other answer), webhook_unreachable (no answer).
+        TransientError: webhook_rejected (any other answer), webhook_unreachable (no answer), webhook_held_back (not
+            sent: the host was slow lately, and others wait for this worker too).
     """
     try:
         target = parse_target(parameters.url, allow_private=sender.allow_private)
-        status_code = sender.post(target, parameters.body, _headers(parameters, ctx))
+        headers = _headers(parameters, ctx)
+        if not ctx.receivers.may_ask(target.host):
+            raise TransientError("webhook_held_back", "not sent: the receiver's host was too slow lately")
+        status_code = _post(sender, target, parameters.body, headers, ctx)
     except ForbiddenTarget as error:
         raise PermanentError("webhook_forbidden", f"the callback's URL is refused: {error}") from error
     except Unreachable as error:
@@ -59,6 +64,16 @@ def deliver(parameters: DeliveryParameters, ctx: TaskContext, sender: Sender) ->
         _note(status_code, ctx)
         raise _rejection(status_code)
     return {"status_code": status_code}
+
+
+def _post(sender: Sender, target: Target, body: str, headers: Mapping[str, str], ctx: TaskContext) -> int:
+    began, has_answered = time.monotonic(), False
+    try:
+        status_code = sender.post(target, body, headers)
+        has_answered = True
+    finally:
+        ctx.receivers.note(target.host, took_s=time.monotonic() - began, has_answered=has_answered)
+    return status_code
 
 
 def _headers(parameters: DeliveryParameters, ctx: TaskContext) -> dict[str, str]:

@@ -17,12 +17,16 @@ MAX_URL_LENGTH = 2048
 Resolve = Callable[[str, int], Sequence[str]]  # all addresses of a host; raises OSError
 
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]*")
+_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 _DEFAULT_PORT = {"https": 443, "http": 80}
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _NEVER_PUBLIC = (  # besides what `ipaddress` of every supported Python knows
     ipaddress.ip_network("192.0.0.0/24"),  # protocol assignments
     ipaddress.ip_network("192.88.99.0/24"),  # what 6to4 relays had
+    ipaddress.ip_network("168.63.129.16/32"),  # Azure's host, from inside any of its machines: metadata and keys
+    ipaddress.ip_network("2001::/23"),  # protocol assignments: Teredo, ORCHID, benchmarks
+    ipaddress.ip_network("2002::/16"),  # 6to4: its relays are gone, and it wraps any IPv4 address
     ipaddress.ip_network("3fff::/20"),  # documentation
 )
 
@@ -81,7 +85,7 @@ def is_public(address: str) -> bool:
     """Whether the address is one of the public internet, whatever IPv6 form it is wrapped in."""
     parsed = ipaddress.ip_address(address)
     if isinstance(parsed, ipaddress.IPv6Address):
-        wrapped = parsed.ipv4_mapped or parsed.sixtofour or _nat64_target(parsed)
+        wrapped = parsed.ipv4_mapped or _nat64_target(parsed)
         if wrapped is not None:
             return is_public(str(wrapped))
         if parsed not in _GLOBAL_UNICAST:  # so no loopback, link-local, unique local, site-local, multicast …
@@ -114,9 +118,12 @@ def _split(url: str) -> Target:
         raise ForbiddenTarget("expected a URL such as https://example.com/hook")
     if "@" in parts.netloc:
         raise ForbiddenTarget("user names and passwords in the URL are refused: webhooks are signed instead")
+    host = host.removesuffix(".")
+    if _literal_address(host) is None and not _NAME.fullmatch(host):
+        raise ForbiddenTarget("expected a host name of letters, digits, hyphens and dots")
     path = parts.path or "/"
     query = f"?{parts.query}" if parts.query else ""
-    return Target(parts.scheme, host.rstrip("."), port or _DEFAULT_PORT[parts.scheme], path + query)
+    return Target(parts.scheme, host, port or _DEFAULT_PORT[parts.scheme], path + query)
 
 
 def _literal_address(host: str) -> str | None:
