@@ -23,6 +23,7 @@ from taskservice.local.ports import choose_port
 from taskservice.local.stores import PrivateStore
 from taskservice.local.supervisor import Supervisor
 from taskservice.model import Priority, Status, Submission, TaskFilter, now
+from taskservice.moments import Moments
 from taskservice.records import Attempts, Records, TaskIndex
 from taskservice.records.script import Transitions, creation
 
@@ -30,6 +31,7 @@ TYPES = ("data_processing", "email_sending", "file_processing")
 PARAMETERS = {"data": "The quick brown fox jumps over the lazy dog."}
 RESULT = {"characters": 44, "words": 9, "lines": 1, "unique_words": 9, "top_words": [["the", 2], ["quick", 1]]}
 RETENTION_S = 86_400
+MOMENTS = Moments()
 REPEATS = 5
 Timing = tuple[float, float]
 LIMIT = 50
@@ -120,7 +122,7 @@ def copy_all(records: Records, copies: int) -> None:
 
 
 def submission(number: int, chance: random.Random) -> Submission:
-    moment = now()
+    moment, sequence = MOMENTS.take()
     return Submission(
         task_id=str(uuid.uuid4()),
         task_type=chance.choice(TYPES),
@@ -130,6 +132,7 @@ def submission(number: int, chance: random.Random) -> Submission:
         due_at=moment,
         max_attempts=4,
         tags=("common", f"rare-{number}") if number % 10 == 0 else (),
+        sequence=sequence,
     )
 
 
@@ -179,7 +182,7 @@ def forget_all(records: Records, count: int) -> None:
     short = Attempts(records.client, retention_s=0)
     records.client.zunionstore("expiring", {"expiring": 0})  # due since 1970
     for _ in range(0, count, 200):
-        short.sweep(may_judge_leases=True)
+        short.forget()
 
 
 def memory_bytes(records: Records) -> int:

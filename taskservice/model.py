@@ -49,7 +49,7 @@ class Status(StrEnum):
 
     @property
     def followers(self) -> frozenset[Status]:
-        """What may come next; nothing after a final one. transitions.lua makes these and no others."""
+        """What may come next; nothing after a final one. The store's script makes these and no others."""
         return _FOLLOWERS.get(self, frozenset())
 
 
@@ -101,6 +101,13 @@ class Submission:
     callback: Callback | None = None
     key_id: str | None = None  # the API key it was submitted with
     batch_id: str | None = None
+    sequence: int = 0  # its place among the tasks that its process accepted in one millisecond
+    own_queue: str | None = None  # the queue of its type that it was put into, when its type had its own
+
+    @property
+    def queue(self) -> str:
+        """The queue it was put into when it was accepted."""
+        return self.own_queue or self.priority.queue
 
     @property
     def delay_s(self) -> float:
@@ -127,6 +134,8 @@ class Submission:
             "callback": {"url": self.callback.url, "events": list(self.callback.events)} if self.callback else None,
             "key_id": self.key_id,
             "batch_id": self.batch_id,
+            "sequence": self.sequence,
+            "own_queue": self.own_queue,
         }
 
     @classmethod
@@ -146,6 +155,8 @@ class Submission:
             callback=_callback(message.get("callback")),
             key_id=message.get("key_id"),
             batch_id=message.get("batch_id"),
+            sequence=message.get("sequence", 0),
+            own_queue=message.get("own_queue"),
         )
 
 
@@ -196,11 +207,17 @@ class Record:
     finished_at: datetime | None = None
     is_cancel_requested: bool = False  # while running: asked to stop
     version: int = 0  # grows with every change
+    repeats_attempt: bool = False  # while retrying: its worker was lost or stopped, so the same attempt comes again
 
     @property
     def attempt(self) -> int:
         """The number of the latest attempt; 0 before the first."""
         return self.attempts[-1].number if self.attempts else 0
+
+    @property
+    def next_attempt(self) -> int:
+        """The number that the next message has to carry."""
+        return self.attempt if self.repeats_attempt else self.attempt + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +298,16 @@ class MailServer:
     timeout_s: float = 20.0
 
 
+class Receivers(Protocol):
+    """How fast the hosts of webhooks answer, over all workers together."""
+
+    def may_ask(self, host: str) -> bool:
+        """False for a host that was slow lately, unless it is its turn to be asked again."""
+
+    def note(self, host: str, *, took_s: float, has_answered: bool) -> None:
+        """How it went this time."""
+
+
 class TaskContext(Protocol):
     """What a handler may ask of the world; the worker provides it, a test can too."""
 
@@ -299,6 +326,9 @@ class TaskContext(Protocol):
     @property
     def allows_private_webhooks(self) -> bool:
         """Whether webhooks may go to plain http, loopback and private addresses: in development only."""
+
+    @property
+    def receivers(self) -> Receivers: ...
 
     def progress(self, current: int, total: int, message: str = "") -> None:
         """Tell the reader how far it is. Cheap to call often: it is thinned out to a few a second."""
@@ -367,6 +397,7 @@ class TaskType:
     rate_limit: RateLimit | None = None
     max_retry_delay_s: int | None = None  # the service's own MAX_RETRY_DELAY if None
     is_internal: bool = False  # the service's own work: clients cannot submit it
+    is_dedicated: bool = False  # it has queues of its own
 
 
 def now() -> datetime:

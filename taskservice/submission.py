@@ -16,12 +16,15 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 
 from taskservice.errors import FieldError, InvalidSubmission, TaskServiceError, Unavailable
 from taskservice.handlers.webhook_delivery.parameters import CallbackRequest, to_callback
-from taskservice.model import Callback, Priority, Record, Submission, TaskType, from_ms, now, to_ms
+from taskservice.model import Callback, Priority, Record, Submission, TaskType, from_ms, to_ms
+from taskservice.moments import Moments
+from taskservice.queues import WorkQueue
 
 LONGEST_DELAY_S = 30 * 86_400
 MAX_TAGS = 10
 MAX_METADATA_BYTES = 4096
 MAX_BATCH = 1000
+_moments = Moments()
 
 
 def _small(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +128,7 @@ def parse_submission(
     if kind is None:
         known = ", ".join(task_types)
         raise InvalidSubmission([FieldError("/task_type", f"{request.task_type!r} is not one of: {known}")])
-    created_at = _to_the_millisecond(now())
+    created_at, sequence = _moments.take()
     return Submission(
         task_id=str(uuid.uuid4()),
         task_type=kind.name,
@@ -138,13 +141,21 @@ def parse_submission(
         tags=tuple(dict.fromkeys(request.tags)),
         metadata=request.metadata,
         callback=_callback(request.callback, allow_private=allow_private_callbacks),
+        sequence=sequence,
+        own_queue=_own_queue(kind, request.priority),
     )
 
 
 def repeat(
-    record: Record, task_types: Mapping[str, TaskType], *, parameters: Mapping[str, Any] | None = None
+    record: Record,
+    task_types: Mapping[str, TaskType],
+    *,
+    key_id: str | None,
+    parameters: Mapping[str, Any] | None = None,
 ) -> Submission:
     """The same task again, as a new one that is due now; its parameters are validated anew.
+
+    `key_id`: of who repeats it; the first task's key must not sign what another asks for.
 
     Raises:
         TaskTypeGone: no worker could run it.
@@ -154,7 +165,7 @@ def repeat(
     kind = task_types.get(first.task_type)
     if kind is None:
         raise TaskTypeGone(first.task_type)
-    created_at = _to_the_millisecond(now())
+    created_at, sequence = _moments.take()
     return Submission(
         task_id=str(uuid.uuid4()),
         task_type=first.task_type,
@@ -168,7 +179,9 @@ def repeat(
         metadata=first.metadata,
         retried_from=first.task_id,
         callback=first.callback,
-        key_id=first.key_id,  # whose secret signs its webhooks
+        key_id=key_id,
+        sequence=sequence,
+        own_queue=_own_queue(kind, first.priority),
     )
 
 
@@ -227,6 +240,10 @@ def _validated_parameters(parameters: Mapping[str, Any], kind: TaskType) -> dict
         raise InvalidSubmission(field_errors(error, "/parameters")) from error
     dumped: dict[str, Any] = model.model_dump(mode="json", exclude_unset=True)
     return dumped
+
+
+def _own_queue(kind: TaskType, priority: Priority) -> str | None:
+    return WorkQueue(priority, kind.name).name if kind.is_dedicated else None
 
 
 def _callback(request: CallbackRequest | None, *, allow_private: bool) -> Callback | None:

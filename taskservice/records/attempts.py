@@ -6,7 +6,10 @@ Knows neither HTTP nor Celery.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -14,7 +17,15 @@ from typing import Any
 import redis
 
 from taskservice.model import ErrorInfo, Progress, RateLimit, Submission
-from taskservice.records.script import Transitions, connect, creation, record_key
+from taskservice.records.script import AT_ONCE, Transitions, connect, creation, record_key
+
+logger = logging.getLogger(__name__)
+
+SWEEP_S = 0.5  # for what has come due at once; the leases of what runs must not wait longer
+
+_OUTBOX = "outbox"
+_OUTBOX_TRIES = "outbox_tries"
+_POSTED = re.compile(r"(\S+) (\S+) ([a-z_]+) ([1-9]\d*)")
 
 
 class Claim(StrEnum):
@@ -60,7 +71,6 @@ class Swept:
     became_due: int
     expired: int
     lost: int
-    forgotten: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +81,16 @@ class Posted:
     task_id: str
     event: str
     version: int
+
+    @classmethod
+    def parse(cls, text: str) -> Posted | None:
+        """None for what the script did not write."""
+        found = _POSTED.fullmatch(text)
+        return cls(found[1], found[2], found[3], int(found[4])) if found else None
+
+    @property
+    def text(self) -> str:
+        return f"{self.delivery_id} {self.task_id} {self.event} {self.version}"
 
 
 class Attempts:
@@ -89,12 +109,19 @@ class Attempts:
         return cls(connect(url, timeout_s=timeout_s), retention_s=retention_s)
 
     def claim(
-        self, submission: Submission, *, attempt: int, worker: str, delivery: str, rate: RateLimit | None = None
+        self,
+        submission: Submission,
+        *,
+        attempt: int,
+        worker: str,
+        delivery: str,
+        queue: str | None = None,
+        rate: RateLimit | None = None,
     ) -> ClaimAnswer:
         """Start an attempt, and hold it for LEASE_S.
 
         `delivery` is one word per delivered message: asking twice with it is granted once. It names the owner of the
-        attempt in every later call.
+        attempt in every later call. `queue`: whose pause holds it, if not that of the queue it was accepted into.
         """
         limit = {} if rate is None else {"rate": {"count": rate.count, "period_ms": round(rate.period_s * 1000)}}
         word, *wait_ms = self._transitions.run(
@@ -104,7 +131,7 @@ class Attempts:
             attempt=attempt,
             worker=worker,
             delivery=delivery,
-            queue=submission.priority.queue,
+            queue=queue or submission.queue,
             **limit,
         )
         return ClaimAnswer(Claim(word), wait_ms[0] / 1000 if wait_ms else 0.0)
@@ -143,11 +170,16 @@ class Attempts:
         ]
 
     def sweep(self, *, may_judge_leases: bool) -> Swept:
-        """Move what time has moved: due, expired, lost, out of retention; some hundreds at once.
+        """Move what time has moved: due, expired, lost. What takes longer than SWEEP_S is left for the next call.
 
         `may_judge_leases` only if Redis could be reached for longer than a lease.
         """
-        return Swept(*self._transitions.run("sweep", may_judge_leases=may_judge_leases))
+        return Swept(*_repeat(lambda: self._transitions.run("sweep", may_judge_leases=may_judge_leases)))
+
+    def forget(self) -> int:
+        """Remove the records whose retention is over, as `sweep` moves others; on a full Redis too. How many."""
+        (forgotten,) = _repeat(self._transitions.forget)
+        return forgotten
 
     def bury(self, task_id: str, *, error: ErrorInfo, submission: Submission | None = None) -> None:
         """The broker gave up on its message: final unless it runs."""
@@ -160,14 +192,23 @@ class Attempts:
 
     def take_outbox(self, *, hold_s: float) -> list[Posted]:
         """Some changes to deliver, each task's in order; back after `hold_s` unless `clear_outbox` removes it."""
-        taken = self._transitions.run("take_outbox", hold_ms=round(hold_s * 1000))
-        parts = (str(one).split(" ") for one in taken)
-        posted = (Posted(delivery_id, task_id, event, int(version)) for delivery_id, task_id, event, version in parts)
-        return sorted(posted, key=lambda one: one.version)
+        taken = [str(one) for one in self._transitions.run("take_outbox", hold_ms=round(hold_s * 1000))]
+        posted = {text: Posted.parse(text) for text in taken}
+        if unreadable := [text for text, one in posted.items() if one is None]:
+            logger.error("webhook.dropped count=%d cause=unreadable", len(unreadable))
+            self.client.zrem(_OUTBOX, *unreadable)
+        return sorted((one for one in posted.values() if one is not None), key=lambda one: one.version)
 
     def clear_outbox(self, posted: Posted) -> None:
-        """It has been published."""
-        self.client.zrem("outbox", f"{posted.delivery_id} {posted.task_id} {posted.event} {posted.version}")
+        """It has been published, or will never be."""
+        pipeline = self.client.pipeline(transaction=True)
+        pipeline.zrem(_OUTBOX, posted.text)
+        pipeline.hdel(_OUTBOX_TRIES, posted.text)
+        pipeline.execute()
+
+    def count_outbox_try(self, posted: Posted) -> int:
+        """One more that failed for a reason of its own; how many there were."""
+        return self.client.hincrby(_OUTBOX_TRIES, posted.text, 1)
 
     def report_progress(self, run: Run, progress: Progress) -> bool:
         """False if a client wants the task to stop."""
@@ -183,7 +224,20 @@ class Attempts:
         self.client.hset(record_key(task_id), f"mark:{key}", json.dumps(value))
 
     def _end(self, action: str, submission: Submission, attempt: int, delivery: str, **details: Any) -> None:
-        """When Redis has lost the record meanwhile, it is made again first: the result must not be lost too."""
-        if self._transitions.run(action, submission.task_id, delivery=delivery, **details) == "missing":
-            self.claim(submission, attempt=attempt, worker="unknown", delivery=delivery)
-            self._transitions.run(action, submission.task_id, delivery=delivery, **details)
+        """When Redis has lost the claim meanwhile, or the record, it is told again: the result must not be lost too."""
+        whose: dict[str, Any] = {"delivery": delivery, "attempt": attempt}
+        if self._transitions.run(action, submission.task_id, **whose, **details) == "forgotten":
+            known = {"creation": creation(submission), "worker": "unknown"}
+            self._transitions.run("recall", submission.task_id, **whose, **known)
+            self._transitions.run(action, submission.task_id, **whose, **details)
+
+
+def _repeat(turn: Callable[[], Sequence[int]]) -> list[int]:
+    """The sums of what it moved, kind by kind; again while there may be more of a kind, within SWEEP_S."""
+    ends_at = time.monotonic() + SWEEP_S
+    moved = list(turn())
+    latest: Sequence[int] = moved
+    while AT_ONCE in latest and time.monotonic() < ends_at:
+        latest = turn()
+        moved = [one + more for one, more in zip(moved, latest, strict=True)]
+    return moved

@@ -1,4 +1,4 @@
-"""The stream of changes that transitions.lua writes: where it stands, what comes next, what lies between two places.
+"""The stream of changes that the transitions write: where it stands, what comes next, what lies between two places.
 
 Must not know who listens, nor how often.
 """

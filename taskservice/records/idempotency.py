@@ -18,7 +18,7 @@ import redis
 from taskservice.records.script import guarded
 
 KEPT_S = 86_400
-IN_FLIGHT_MS = 10_000  # longer than any request takes; a web process that dies in one blocks its key no longer
+IN_FLIGHT_MS = 30_000  # longer than any request takes; a web process that dies in one blocks its key no longer
 
 
 class Outcome(StrEnum):
@@ -45,13 +45,14 @@ class Reservation:
 class Reservations:
     """Reservations of all keys, each for 24 h."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, *, in_flight_ms: int = IN_FLIGHT_MS) -> None:
         self._client = client
+        self._in_flight_ms = in_flight_ms
         self._reserve = client.register_script(_RESERVE)
 
     def reserve(self, key: str, *, fingerprint: str, task_id: str) -> Reservation:
         """Atomic: of requests at the same moment, one gets RESERVED. Raises Unavailable."""
-        arguments: list[str | int] = [fingerprint, task_id, IN_FLIGHT_MS, KEPT_S]
+        arguments: list[str | int] = [fingerprint, task_id, self._in_flight_ms, KEPT_S]
         found = guarded(lambda: self._reserve(keys=[_key(key)], args=arguments))
         outcome, first_task_id, answer = (str(one) for one in found)
         return Reservation(Outcome(outcome), first_task_id, json.loads(answer) if answer else None)

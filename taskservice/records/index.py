@@ -10,7 +10,7 @@ import base64
 import binascii
 import heapq
 import itertools
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -19,8 +19,8 @@ import redis
 from taskservice.model import Priority, Status, TaskFilter, from_ms, to_ms
 from taskservice.records.script import guarded
 
-_TIES_PER_MS = 4096  # as transitions.lua scores them
-_SPARE = 10  # more than may share one score exactly
+_TIES_PER_MS = 4096  # transitions/changes.lua has the same
+_SPARE = 10  # usually more than share one score exactly: one of each web process
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +66,8 @@ class TaskIndex:
         Raises ValueError for a cursor that no page has given.
         """
         after = _Place.from_cursor(cursor) if cursor else None
-        low, high = _score_bounds(wanted)
-        top = f"{after.score:.0f}" if after and after.score < high else _text(high)
-        pipeline = self._client.pipeline(transaction=True)  # one moment for all cells
-        for cell in self._cells(wanted):
-            pipeline.zrevrangebyscore(cell, top, _text(low), start=0, num=limit + _SPARE, withscores=True)
-        found: list[list[tuple[str, float]]] = guarded(pipeline.execute)
-        merged = heapq.merge(*(_places(one) for one in found), reverse=True)
-        places = list(itertools.islice((place for place in merged if after is None or place < after), limit + 1))
+        found = self._newest(self._cells(wanted), _score_bounds(wanted), after, limit + 1)
+        places = list(itertools.islice(heapq.merge(*found, reverse=True), limit + 1))
         has_more = len(places) > limit
         places = places[:limit]
         return IndexPage(tuple(one.task_id for one in places), places[-1].to_cursor() if has_more else None)
@@ -101,6 +95,23 @@ class TaskIndex:
         found = guarded(lambda: self._client.hgetall(f"batch:{batch_id}"))
         return {Status(str(status)): int(count) for status, count in found.items()}
 
+    def _newest(
+        self, cells: Sequence[str], bounds: tuple[float, float], after: _Place | None, count: int
+    ) -> list[list[_Place]]:
+        """At least the first `count` of each cell after that place, in order."""
+        low, high = bounds
+        top = after.score if after and after.score < high else high
+        spare = _SPARE if after else 0
+        while True:
+            pipeline = self._client.pipeline(transaction=True)  # one moment for all cells
+            for cell in cells:
+                pipeline.zrevrangebyscore(cell, _text(top), _text(low), start=0, num=count + spare, withscores=True)
+            found = [_places(one) for one in guarded(pipeline.execute)]
+            rest = [[place for place in one if after is None or place < after] for one in found]
+            if all(len(one) - len(left) <= spare for one, left in zip(found, rest, strict=True)):
+                return rest
+            spare *= 10
+
     def _cells(self, wanted: TaskFilter) -> list[str]:
         types: Iterable[str] = [wanted.task_type] if wanted.task_type else self._types() - self._hidden_types
         priorities = [wanted.priority] if wanted.priority else list(Priority)
@@ -124,5 +135,5 @@ def _text(score: float) -> str:
     return f"{score:.0f}" if abs(score) != float("inf") else ("+inf" if score > 0 else "-inf")
 
 
-def _places(members: Iterable[tuple[str, float]]) -> Iterator[_Place]:
-    return (_Place(score, task_id) for task_id, score in members)
+def _places(members: Iterable[tuple[str, float]]) -> list[_Place]:
+    return [_Place(score, task_id) for task_id, score in members]

@@ -16,7 +16,7 @@ import redis
 from taskservice.model import Priority, Status
 from taskservice.records.script import guarded
 
-# Upper bounds of a histogram's buckets; transitions.lua has the same, and a test compares them.
+# Upper bounds of a histogram's buckets; transitions/changes.lua has the same, and a test compares them.
 BUCKETS_MS = (
     5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000, 1_800_000,
     3_600_000,
@@ -82,7 +82,7 @@ class Pace(NamedTuple):
 
 
 class Measures:
-    """Reads what transitions.lua keeps; every method raises Unavailable."""
+    """Reads what the transitions keep; every method raises Unavailable."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client

@@ -9,7 +9,7 @@ import redis
 
 from taskservice.records.script import guarded
 
-_KEY = "paused_queues"  # transitions.lua reads it too
+_KEY = "paused_queues"  # the claim's script reads it too
 
 
 class Pauses:

@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from taskservice.model import Attempt, Cancellation, ErrorInfo, Progress, Record, Status, Submission, from_ms
-from taskservice.records.script import Transitions, connect, creation, guarded, record_key
+from taskservice.records.script import AT_ONCE, Transitions, connect, creation, guarded, record_key
 
 
 class Records:
@@ -104,14 +104,13 @@ class Records:
         return answers
 
 
-_AT_ONCE = 200
 _LARGE_FIELDS = ("submission", "result")
 _NOTHING_MORE: Mapping[str, Any] = {}
 
 
 def _chunks(details_of: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Mapping[str, Any]]]:
     rest = iter(details_of.items())
-    while chunk := dict(islice(rest, _AT_ONCE)):
+    while chunk := dict(islice(rest, AT_ONCE)):
         yield chunk
 
 
@@ -127,6 +126,7 @@ def _to_record(fields: Mapping[str, str]) -> Record:
         finished_at=from_ms(int(fields["finished_at_ms"])) if "finished_at_ms" in fields else None,
         is_cancel_requested="cancel_requested_at_ms" in fields,
         version=int(fields.get("version", 0)),
+        repeats_attempt="may_reclaim" in fields,
     )
 
 

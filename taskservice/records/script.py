@@ -1,4 +1,4 @@
-"""The one script that changes records (transitions.lua), and what every part of this room shares.
+"""The script that makes every transition of a record (transitions/*.lua), and what every part of this room shares.
 
 Must not know who asks for a transition.
 """
@@ -11,25 +11,21 @@ from importlib import resources
 from typing import Any, TypeVar
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from taskservice.errors import Unavailable
 from taskservice.model import Submission
+from taskservice.records.connection import open_client
 
 MAX_DELIVERIES = 3  # of one attempt, each lost with its worker; then the task is failed as worker_lost
 LEASE_S = 8.0  # how long a silent worker keeps its claim; renewed every second
+AT_ONCE = 200  # tasks that one run of a script moves at most: meanwhile Redis does nothing else
 
 Answer = TypeVar("Answer")
 
 
 def connect(url: str, *, timeout_s: float | None = 1.0) -> redis.Redis:
-    """A client that connects lazily, at first use."""
-    # One more try for a connection that the server has closed meanwhile; none for a server that hangs.
-    retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
-    return redis.Redis.from_url(
-        url, decode_responses=True, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry
-    )
+    """A client that connects lazily, at first use, and to the next primary after a failover."""
+    return open_client(url, timeout_s=timeout_s)
 
 
 def guarded(call: Callable[[], Answer]) -> Answer:
@@ -44,17 +40,38 @@ def record_key(task_id: str) -> str:
     return f"task:{task_id}"
 
 
+def _script(*parts: str, flags: str = "") -> str:
+    """The parts as one script. With the first line a full Redis refuses the whole script, not half a transition."""
+    folder = resources.files("taskservice.records").joinpath("transitions")
+    texts = [folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in ("words", *parts, "run")]
+    return "\n".join([f"#!lua {flags}".rstrip(), *texts])
+
+
+_SCRIPT = _script("changes", "ends", "submissions", "claims", "reports", "sweep")
+_FREEING_SCRIPT = _script("forget", flags="flags=allow-oom")
+
+
 class Transitions:
     """Runs the script; safe to share between threads."""
 
     def __init__(self, client: redis.Redis, *, retention_s: int) -> None:
         self._client = client
         self._script = client.register_script(_SCRIPT)
+        self._freeing_script = client.register_script(_FREEING_SCRIPT)
         self._limits = {
             "retention_ms": retention_s * 1000,
             "lease_ms": round(LEASE_S * 1000),
             "max_deliveries": MAX_DELIVERIES,
+            "at_once": AT_ONCE,
         }
+
+    def forget(self) -> list[int]:
+        """How many tasks this run looked at whose retention is over; a full Redis runs it too.
+
+        Raises redis.RedisError.
+        """
+        answer: list[int] = self._freeing_script(keys=[], args=["forget", self._text({})])
+        return answer
 
     def run(self, action: str, task_id: str | None = None, **details: Any) -> Any:
         """The script's answer: a word or a list. Raises redis.RedisError."""
@@ -92,6 +109,7 @@ def creation(submission: Submission) -> dict[str, Any]:
         "priority": submission.priority.value,
         "created_at_ms": message["created_at_ms"],
         "due_at_ms": message["due_at_ms"],
+        "sequence": submission.sequence,
     }
     if submission.tags:
         details["tags"] = json.dumps(submission.tags)
@@ -105,7 +123,4 @@ def creation(submission: Submission) -> dict[str, Any]:
 
 
 def _without_empty(message: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in message.items() if value not in (None, [], {}) or name == "parameters"}
-
-
-_SCRIPT = resources.files("taskservice.records").joinpath("transitions.lua").read_text(encoding="utf-8")
+    return {name: value for name, value in message.items() if value not in (None, [], {}, 0) or name == "parameters"}

@@ -78,6 +78,7 @@ class Keeper(threading.Thread):
     def tick(self) -> None:
         """Raises redis.RedisError, Unavailable."""
         self.look_at_pauses()
+        self._attempts.forget()  # before anything that a full Redis refuses, so that it does not stay full
         self._renew()
         self._contact_since = self._contact_since or time.monotonic()
         self._sweep()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,12 +17,15 @@ from celery.exceptions import Ignore, Reject
 
 from celery_config import BROKER_ERRORS, broker_delay_s
 from taskservice.errors import PermanentError, StoredFileNotFound, TaskCancelled, TaskError
-from taskservice.model import FileStore, Priority, Submission, TaskType
+from taskservice.model import Submission, TaskType
+from taskservice.queues import queue_for
 from taskservice.records import Claim, ClaimAnswer, Run
+from taskservice.records.made_files import MadeFile, MadeFiles
 from taskservice.settings import Settings
 from taskservice.worker.backend import RecordBackend, error_info
 from taskservice.worker.context import AttemptContext
 from taskservice.worker.limits import TimeLimitReached, time_limit
+from taskservice.worker.noted_files import NotedFiles, VersionedFiles
 from taskservice.worker.patience import RETRY_S, insist
 
 logger = logging.getLogger(__name__)
@@ -31,9 +33,7 @@ logger = logging.getLogger(__name__)
 CONFIRM_TIMEOUT_S = 10  # for the broker to confirm a retry; a blocked one would hold the task for ever
 PAUSED_LOOK_S = 0.5  # the consumer stops within a second; until then the message must not spin
 MAX_RESULT_BYTES = 4 * 2**20
-_DELAY_PREFIX = re.compile(r"^(?:[01]\.){28}")  # what delayed delivery puts before the routing key
 RetryDelay = Callable[[int, int | None], int]  # seconds, by earlier retries and the type's own longest wait
-_QUEUE_OF_KEY = {priority.value: priority.queue for priority in Priority}
 
 
 class ServiceTask(Task[Any, Any]):
@@ -44,7 +44,7 @@ class ServiceTask(Task[Any, Any]):
     throws = (TaskError,)  # logged by us, with type, attempt and cause
     kind: ClassVar[TaskType]
     settings: ClassVar[Settings]
-    open_files: ClassVar[Callable[[], FileStore]]
+    open_files: ClassVar[Callable[[], VersionedFiles]]
     retry_delay_s: ClassVar[RetryDelay]
 
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
@@ -88,10 +88,11 @@ class ServiceTask(Task[Any, Any]):
     def signature_from_request(
         self, request: Any = None, args: Any = None, kwargs: Any = None, queue: str | None = None, **extra: Any
     ) -> Any:
-        """A retry goes to the queue its task came from; Celery would send it to the default queue."""
+        """A retry goes to its task's queue, as a submission does; Celery would send it to the default queue."""
         request = self.request if request is None else request
         extra.pop("routing_key", None)
-        signature = super().signature_from_request(request, args, kwargs, queue=queue or _queue_of(request), **extra)
+        queue = queue or self._queue_of(Submission.from_message(request.args[0]))
+        signature = super().signature_from_request(request, args, kwargs, queue=queue, **extra)
         signature.options.pop("exchange", None)
         signature.options.pop("routing_key", None)
         return signature
@@ -124,8 +125,12 @@ class ServiceTask(Task[Any, Any]):
             attempt=self._attempt,
             worker=str(self.request.hostname or "unknown"),
             delivery=self._delivery,
+            queue=self._queue_of(submission),
             rate=self.kind.rate_limit,
         )
+
+    def _queue_of(self, submission: Submission) -> str:
+        return queue_for(str(self.name), submission.priority, self.app.conf.dedicated_task_types)
 
     def _put_back(self, submission: Submission, answer: ClaimAnswer) -> NoReturn:
         """The same attempt again, as a new message: returning this one would burn the broker's delivery limit."""
@@ -142,7 +147,7 @@ class ServiceTask(Task[Any, Any]):
                 args=self.request.args,
                 argsrepr=f"({submission.priority.value})",  # parameters stay out of events and logs
                 task_id=submission.task_id,
-                queue=_queue_of(self.request),
+                queue=self._queue_of(submission),
                 countdown=delay_s or None,
                 retries=self.request.retries,
                 retry=False,
@@ -163,11 +168,16 @@ class ServiceTask(Task[Any, Any]):
             task_id=submission.task_id,
             attempt=self._attempt,
             delivery=self._delivery,
-            files=cls.open_files(),
+            files=NotedFiles(cls.open_files(), self._note_file),
             mail_server=cls.settings.mail_server,
             attempts=self._backend.attempts,
             allows_private_webhooks=cls.settings.webhooks_allow_http,
         )
+
+    def _note_file(self, made: MadeFile) -> None:
+        """Waits for Redis: a file that is not noted would never be deleted."""
+        task_id, made_files = str(self.request.id), MadeFiles(self._backend.attempts.client)
+        insist(lambda: made_files.note(task_id, made), "note_file", task_id)
 
     def _stop(self, submission: Submission) -> NoReturn:
         logger.warning("task.cancelled task_id=%s type=%s attempt=%d", submission.task_id, self.name, self._attempt)
@@ -211,7 +221,7 @@ def task_class_for(
     kind: TaskType,
     *,
     settings: Settings,
-    open_files: Callable[[], FileStore],
+    open_files: Callable[[], VersionedFiles],
     retry_delay_s: RetryDelay,
 ) -> type[ServiceTask]:
     """The Celery task class of one task type. Its limits are ours: Celery's would count the waits for Redis too."""
@@ -225,12 +235,6 @@ def task_class_for(
         "__doc__": kind.description,
     }
     return type(f"{kind.name}_task", (ServiceTask,), attributes)
-
-
-def _queue_of(request: Any) -> str:
-    """Where a message came from. A delayed one's routing key carries its delay in front of the queue's own key."""
-    key = _DELAY_PREFIX.sub("", (request.delivery_info or {}).get("routing_key") or "")
-    return _QUEUE_OF_KEY.get(key, Priority.NORMAL.queue)
 
 
 def checked(result: Mapping[str, Any]) -> dict[str, Any]:

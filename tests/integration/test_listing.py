@@ -18,12 +18,14 @@ from taskservice.errors import Unavailable
 from taskservice.local.ports import choose_port
 from taskservice.local.system import LocalSystem
 from taskservice.model import Cancellation, ErrorInfo, Priority, Status, Submission, TaskFilter, now
+from taskservice.moments import Moments
 from taskservice.records import Attempts, Records, TaskIndex
 from taskservice.records.run_times import RunTimes
 from tests.conftest import WaitUntil
 from tests.support.service import Service
 
 COUNT = 2000
+MOMENTS = Moments()
 TYPES = ("data_processing", "email_sending", "webhook_delivery")
 FAILURE = ErrorInfo("file_not_found", "gone", retryable=False)
 
@@ -57,7 +59,7 @@ def store(stores: LocalSystem) -> Store:
 
 
 def submitted(**changes: Any) -> Submission:
-    moment = now()
+    moment, sequence = MOMENTS.take()
     plain: dict[str, Any] = {
         "task_id": str(uuid.uuid4()),
         "task_type": "data_processing",
@@ -66,6 +68,7 @@ def submitted(**changes: Any) -> Submission:
         "created_at": moment,
         "due_at": moment,
         "max_attempts": 1,
+        "sequence": sequence,
     }
     return Submission(**plain | changes)
 
@@ -246,10 +249,10 @@ def test_a_batch_is_forgotten_with_its_last_task(store: Store) -> None:
     short = Store(store.client, retention_s=0)
     first, second = batch_of(short, {}, {})
     short.run(first)
-    short.attempts.sweep(may_judge_leases=True)
+    short.attempts.forget()
     after_first = short.index.batch_counts("b")
     short.records.cancel(second.task_id)
-    short.attempts.sweep(may_judge_leases=True)
+    short.attempts.forget()
 
     assert after_first == {Status.QUEUED: 1}
     assert short.index.batch_counts("b") == {}

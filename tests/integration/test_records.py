@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -29,6 +30,7 @@ from taskservice.model import (
     now,
 )
 from taskservice.records import LEASE_S, MAX_DELIVERIES, Attempts, Claim, ClaimAnswer, Pauses, Records, Run, TaskIndex
+from taskservice.records.events import BEGINNING, EventStream
 from tests.conftest import WaitUntil
 
 BUSY = ErrorInfo("smtp_unavailable", "busy", retryable=True)
@@ -42,6 +44,7 @@ class Store:
     records: Records
     attempts: Attempts
     index: TaskIndex
+    url: str = ""
 
     def accept(self, **changes: Any) -> Submission:
         submission = submitted(**changes)
@@ -60,8 +63,8 @@ class Store:
         assert self.claim(submission, attempt, delivery=run.delivery).claim is Claim.GRANTED
         return run
 
-    def succeed(self, submission: Submission, run: Run) -> None:
-        self.attempts.succeed(submission, delivery=run.delivery, attempt=1, result={"words": 2})
+    def succeed(self, submission: Submission, run: Run, run_of: int = 1) -> None:
+        self.attempts.succeed(submission, delivery=run.delivery, attempt=run_of, result={"words": 2})
 
     def fail(self, submission: Submission, run: Run) -> None:
         self.attempts.fail(submission, delivery=run.delivery, attempt=1, error=BUSY)
@@ -77,12 +80,28 @@ class Store:
     def status(self, submission: Submission) -> Status:
         return self.read(submission).status
 
+    def events(self, submission: Submission) -> list[str]:
+        """Names of this task's changes, in order."""
+        stream = EventStream(self.records.client)
+        pages = stream.between(BEGINNING, stream.bounds()[1])
+        return [event.name for page in pages for event in page if event.task_id == submission.task_id]
+
+    @contextmanager
+    def forgetting(self) -> Iterator[None]:
+        """What Redis is told in the block it has forgotten afterwards, as by a power loss between two fsyncs."""
+        with redis.Redis.from_url(self.url) as client:
+            kept = {key: (max(0, client.pttl(key)), client.dump(key)) for key in client.scan_iter()}
+            yield
+            client.flushdb()
+            for key, (ttl_ms, value) in kept.items():
+                client.restore(key, ttl_ms, value)
+
 
 @pytest.fixture
 def store(stores: LocalSystem) -> Store:
     records = Records.connect(stores.result_backend, retention_s=60)
     records.client.flushdb()
-    return Store(records, Attempts(records.client, retention_s=60), TaskIndex(records.client))
+    return Store(records, Attempts(records.client, retention_s=60), TaskIndex(records.client), stores.result_backend)
 
 
 def submitted(**changes: Any) -> Submission:
@@ -148,11 +167,6 @@ def test_a_claimed_task_cannot_be_refused(store: Store) -> None:
 
 
 # Attempts
-
-
-@pytest.mark.parametrize("attempt", [2, 3])
-def test_only_the_next_attempt_may_start(store: Store, attempt: int) -> None:
-    assert store.claim(store.accept(), attempt).claim is Claim.STALE
 
 
 def test_a_retry_starts_the_next_attempt_and_ends_the_last(store: Store) -> None:
@@ -250,6 +264,76 @@ def test_a_mark_outlives_its_attempt(store: Store) -> None:
     assert store.attempts.mark(submission.task_id, "other") is None
 
 
+# What Redis alone forgets
+
+NOT_STARTED: dict[str, dict[str, Any]] = {"queued": {}, "scheduled": in_seconds(60)}
+
+
+def test_a_forgotten_retry_does_not_keep_the_next_attempt_from_running(store: Store) -> None:
+    submission = submitted()
+    run = store.start(submission)
+    with store.forgetting():
+        store.retry(submission, run)
+    too_early = store.claim(submission, 2).claim  # for all that is known the first still runs
+    lapse_leases(store)
+    store.attempts.sweep(may_judge_leases=True)
+    second = store.start(submission, 2)
+    first_again = store.claim(submission, 1).claim
+    store.succeed(submission, second, 2)
+
+    assert (too_early, first_again) == (Claim.WAIT, Claim.STALE)
+    assert (store.status(submission), store.read(submission).attempt) == (Status.SUCCEEDED, 2)
+    assert store.claim(submission, 1).claim is Claim.STALE
+
+
+@pytest.mark.parametrize("status", NOT_STARTED)
+def test_a_forgotten_attempt_does_not_keep_the_next_one_from_running(store: Store, status: str) -> None:
+    submission = store.accept(expires_in_s=0.2, **NOT_STARTED[status])
+    with store.forgetting():
+        store.retry(submission, store.start(submission))
+    time.sleep(0.25)  # it was to start in time, and did
+
+    assert store.status(submission) == status
+    assert store.claim(submission, 2).claim is Claim.GRANTED
+    assert store.claim(submission, 1).claim is Claim.STALE
+
+
+@pytest.mark.parametrize("status", [*NOT_STARTED, "retrying"])
+def test_the_result_of_an_attempt_whose_start_is_forgotten_is_kept(store: Store, status: str) -> None:
+    submission = store.accept(**NOT_STARTED.get(status, {}))
+    if status == "retrying":  # its first worker was lost
+        store.attempts.give_up(store.start(submission), is_lost=True)
+    with store.forgetting():
+        run = store.start(submission)
+    forgotten = store.status(submission)
+    store.succeed(submission, run)
+
+    assert forgotten == status
+    assert (store.status(submission), store.read(submission).result) == (Status.SUCCEEDED, {"words": 2})
+    assert store.claim(submission).claim is Claim.STALE
+
+
+def test_a_retry_of_an_attempt_whose_start_is_forgotten_is_kept(store: Store) -> None:
+    submission = store.accept()
+    with store.forgetting():
+        run = store.start(submission)
+    store.retry(submission, run)
+
+    assert (store.status(submission), store.read(submission).error) == (Status.RETRYING, BUSY)
+    assert store.claim(submission, 1).claim is Claim.STALE
+    assert store.claim(submission, 2).claim is Claim.GRANTED
+
+
+def test_a_report_of_an_attempt_that_was_repeated_since_changes_nothing(store: Store) -> None:
+    submission = submitted()
+    lost = store.start(submission)
+    store.attempts.give_up(lost, is_lost=True)
+    store.retry(submission, store.start(submission))
+    store.succeed(submission, lost)
+
+    assert store.status(submission) is Status.RETRYING
+
+
 # Lost workers
 
 
@@ -344,6 +428,26 @@ def test_a_full_redis_refuses_a_transition_whole(store: Store) -> None:
 
     assert store.status(submission) is Status.RUNNING
     assert store.attempts.sweep(may_judge_leases=True).lost == 1
+
+
+def test_a_full_redis_has_room_again_when_retentions_end(store: Store) -> None:
+    client = store.records.client
+    submissions = [submitted(parameters={"data": "x" * 10_000}) for _ in range(300)]
+    store.records.accept_many(submissions)
+    store.records.cancel_many([one.task_id for one in submissions])
+    client.zunionstore("expiring", {"expiring": 0})  # due since 1970
+    client.config_set("maxmemory", int(client.info("memory")["used_memory"]) - 1_000_000)
+    try:
+        with pytest.raises(Unavailable):
+            store.accept()
+        forgotten = store.attempts.forget()
+        accepted = store.accept()
+    finally:
+        client.config_set("maxmemory", 0)
+
+    assert forgotten == 300
+    assert store.status(accepted) is Status.QUEUED
+    assert store.index.count(TaskFilter()) == 1
 
 
 def test_a_run_whose_handler_has_ended_says_so_with_its_lease(store: Store) -> None:
@@ -451,6 +555,29 @@ def test_a_scheduled_task_is_queued_when_it_is_due(store: Store) -> None:
     assert (store.status(soon), store.status(later)) == (Status.QUEUED, Status.SCHEDULED)
 
 
+def test_thousands_that_are_due_at_once_are_queued_at_once(store: Store) -> None:
+    submissions = [submitted(**in_seconds(0.05)) for _ in range(1100)]
+    store.records.accept_many(submissions)
+    time.sleep(0.06)
+
+    swept = store.attempts.sweep(may_judge_leases=True)
+
+    assert swept.became_due == 1100
+    assert store.index.count(TaskFilter(statuses=frozenset({Status.SCHEDULED}))) == 0
+
+
+def test_the_attempt_of_a_lost_worker_is_hastened_by_its_own_number(store: Store) -> None:
+    submission = submitted()
+    store.attempts.give_up(store.start(submission), is_lost=True)
+    awaited = store.read(submission).next_attempt
+    as_another = store.records.hasten(submission.task_id, attempt=2)
+    as_itself = store.records.hasten(submission.task_id, attempt=awaited)
+
+    assert (awaited, as_another, as_itself) == (1, False, True)
+    assert store.claim(submission, awaited).claim is Claim.GRANTED
+    assert store.read(submission).next_attempt == 2
+
+
 def test_a_hastened_task_is_due_now_and_the_delayed_copy_is_dropped(store: Store) -> None:
     submission = store.accept(**in_seconds(60))
 
@@ -488,6 +615,35 @@ def test_over_the_rate_limit_means_later_in_order_and_only_once(store: Store) ->
     assert store.read(submissions[2]).due_at > now()
 
 
+@pytest.mark.parametrize("how", ["cancelled", "expired"])
+def test_a_start_that_is_not_needed_any_more_is_given_to_another(store: Store, how: str) -> None:
+    limit = RateLimit(count=1, period_s=10)
+    ends_early = {"expires_in_s": 0.05} if how == "expired" else {}
+    submissions = [store.accept(**ends_early if number == 1 else {}) for number in range(5)]
+    first_four = [store.claim(one, rate=limit) for one in submissions[:4]]
+    if how == "cancelled":
+        store.records.cancel(submissions[1].task_id)
+    else:
+        time.sleep(0.06)
+        store.attempts.sweep(may_judge_leases=True)
+    next_ones = [store.claim(one, rate=limit) for one in (submissions[4], store.accept())]
+
+    assert store.status(submissions[1]) == how
+    assert [round(answer.wait_s) for answer in first_four] == [0, 10, 20, 30]
+    assert [round(answer.wait_s) for answer in next_ones] == [10, 40]  # no start is given away twice
+
+
+def test_a_free_start_is_gone_when_its_time_has_passed(store: Store) -> None:
+    limit = RateLimit(count=1, period_s=0.1)
+    store.claim(store.accept(), rate=limit)
+    given_up = store.accept()
+    wait_s = store.claim(given_up, rate=limit).wait_s
+    store.records.cancel(given_up.task_id)
+    time.sleep(wait_s + 0.01)
+
+    assert store.records.client.exists("free_slots:data_processing") == 0
+
+
 def test_a_reserved_start_is_granted_when_its_time_has_come(store: Store) -> None:
     limit = RateLimit(count=1, period_s=0.1)
     first, second = store.accept(), store.accept()
@@ -496,6 +652,46 @@ def test_a_reserved_start_is_granted_when_its_time_has_come(store: Store) -> Non
     time.sleep(put_off.wait_s)
 
     assert store.claim(second, rate=limit).claim is Claim.GRANTED
+
+
+# Changes and their events
+
+
+def test_a_moved_start_is_a_new_version_and_no_event(store: Store) -> None:
+    limit = RateLimit(count=1, period_s=10)
+    store.claim(store.accept(), rate=limit)
+    queued, retried = store.accept(), submitted()
+    store.retry(retried, store.start(retried))
+    before = [store.read(one) for one in (queued, retried)]
+    store.claim(queued, rate=limit)
+    store.claim(queued, rate=limit)
+    store.records.hasten(retried.task_id, attempt=2)
+    after = [store.read(one) for one in (queued, retried)]
+
+    assert store.events(queued) == ["queued"]
+    assert store.events(retried) == ["queued", "started", "retrying"]
+    assert all(new.version > old.version and new.due_at != old.due_at for new, old in zip(after, before, strict=True))
+
+
+def test_a_scheduled_task_that_is_put_off_or_hastened_becomes_queued_once(store: Store) -> None:
+    limit = RateLimit(count=1, period_s=10)
+    store.claim(store.accept(), rate=limit)
+    put_off, hastened = store.accept(**in_seconds(60)), store.accept(**in_seconds(60))
+    for _ in range(2):
+        store.claim(put_off, rate=limit)
+    store.records.hasten(hastened.task_id, attempt=1)
+
+    assert store.events(put_off) == store.events(hastened) == ["scheduled", "queued"]
+
+
+def test_a_late_report_after_a_lapsed_lease_is_no_second_event(store: Store) -> None:
+    submission = submitted()
+    run = store.start(submission)
+    lapse_leases(store)
+    store.attempts.sweep(may_judge_leases=True)
+    store.retry(submission, run)
+
+    assert store.events(submission) == ["queued", "started", "retrying"]
 
 
 # Dead letters
@@ -525,10 +721,10 @@ def test_the_last_message_of_a_running_task_is_missed_only_if_the_run_is_lost(st
 
 
 def test_a_filter_finds_newest_first_and_pages_do_not_move_when_tasks_arrive(store: Store) -> None:
-    submissions = [store.accept(tags=("t",) if number % 2 else ()) for number in range(7)]
+    submissions = [store.accept(tags=("t",) if number % 2 else (), sequence=number) for number in range(7)]
     wanted = TaskFilter(statuses=frozenset({Status.QUEUED}), priority=Priority.LOW)
     first = store.index.page(wanted, limit=3)
-    store.accept()
+    store.accept(sequence=7)
     second = store.index.page(wanted, limit=3, cursor=first.next_cursor)
     last = store.index.page(wanted, limit=3, cursor=second.next_cursor)
 
@@ -541,11 +737,31 @@ def test_a_filter_finds_newest_first_and_pages_do_not_move_when_tasks_arrive(sto
 
 def test_tasks_of_one_millisecond_keep_the_order_of_their_acceptance(store: Store) -> None:
     moment = now()
-    submissions = [store.accept(created_at=moment, due_at=moment) for _ in range(50)]
+    submissions = [submitted(created_at=moment, due_at=moment, sequence=number) for number in range(50)]
+    as_messages = [Submission.from_message(one.to_message()) for one in submissions]
+    for one in reversed(as_messages):  # the workers were faster than the web, the last one's fastest
+        store.start(one)
+    store.records.accept_many(submissions)
 
     page = store.index.page(TaskFilter(), limit=200)
 
     assert list(page.task_ids) == [one.task_id for one in reversed(submissions)]
+
+
+def test_tasks_of_one_place_are_each_on_one_page(store: Store) -> None:
+    moment = now()
+    submissions = [submitted(created_at=moment, due_at=moment) for _ in range(50)]
+    store.records.accept_many(submissions)
+    found: list[str] = []
+    cursor: str | None = None
+    while len(found) < len(submissions):
+        page = store.index.page(TaskFilter(), limit=4, cursor=cursor)
+        found += page.task_ids
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+
+    assert sorted(found) == sorted(one.task_id for one in submissions)
 
 
 def test_creation_bounds_are_exclusive(store: Store) -> None:
@@ -577,11 +793,11 @@ def test_retention_leaves_nothing_behind(stores: LocalSystem, store: Store) -> N
         end(short, submission, short.start(submission))
     short.records.cancel(short.accept(**in_seconds(0.01)).task_id)
     time.sleep(0.05)
-    swept = short.attempts.sweep(may_judge_leases=True)
+    forgotten = short.attempts.forget()
     events_left = records.client.xlen("events")
-    left = {key for key in records.client.scan_iter() if not key.startswith(("tie:", "pace:"))}
+    left = {key for key in records.client.scan_iter() if not key.startswith("pace:")}
 
-    assert swept.forgotten == 4
+    assert forgotten == 4
     assert events_left == 0
     assert left == {"task_types", "counters", "durations", "run_times", "events"}
 
@@ -591,8 +807,9 @@ def test_a_final_record_stays_while_a_copy_of_its_message_can_arrive(store: Stor
     submission = store.accept(**in_seconds(60))
     short.cancel(submission.task_id)
 
-    Attempts(short.client, retention_s=0).sweep(may_judge_leases=True)
+    forgotten = Attempts(short.client, retention_s=0).forget()
 
+    assert forgotten == 0
     assert store.claim(submission).claim is Claim.REVOKED
 
 

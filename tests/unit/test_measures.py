@@ -132,7 +132,7 @@ def watched() -> Iterator[Watched]:
 
 
 def test_the_buckets_are_those_that_the_script_counts_in() -> None:
-    script = Path(counted.__file__).with_name("transitions.lua").read_text(encoding="utf-8")
+    script = (Path(counted.__file__).with_name("transitions") / "changes.lua").read_text(encoding="utf-8")
     (listed,) = re.findall(r"BUCKETS_MS = \{([^}]*)\}", script)
 
     assert tuple(int(bound) for bound in listed.split(",")) == BUCKETS_MS == tuple(sorted(BUCKETS_MS))

@@ -179,27 +179,36 @@ def test_a_repetition_is_the_same_task_again_due_now() -> None:
     said = {"priority": "low", "delay": 60, "expires_in": 5, "max_retries": 1, "tags": ["a"], "metadata": {"b": 1}}
     first = parse_submission(VALID | said, TYPES)
 
-    again = repeat(ended(first), TYPES)
+    again = repeat(ended(first), TYPES, key_id=None)
 
     assert (again.retried_from, again.delay_s, again.initial_status) == (first.task_id, 0, Status.QUEUED)
     assert again.task_id != first.task_id
     same = replace(again, task_id=first.task_id, created_at=first.created_at, due_at=first.due_at, retried_from=None)
+    same = replace(same, sequence=first.sequence)
     assert same == first
+
+
+def test_a_repetition_is_signed_for_by_who_repeats_it() -> None:
+    first = replace(parse_submission(VALID, TYPES), key_id="first")
+
+    again = repeat(ended(first), TYPES, key_id="second")
+
+    assert again.key_id == "second"
 
 
 def test_a_repetition_validates_its_parameters_anew() -> None:
     first = parse_submission(VALID, TYPES)
     no_more_valid = replace(first, parameters={"data": 5})
 
-    assert repeat(ended(no_more_valid), TYPES, parameters={"data": "x"}).parameters == {"data": "x"}
+    assert repeat(ended(no_more_valid), TYPES, parameters={"data": "x"}, key_id=None).parameters == {"data": "x"}
     with pytest.raises(InvalidSubmission) as caught:
-        repeat(ended(no_more_valid), TYPES)
+        repeat(ended(no_more_valid), TYPES, key_id=None)
     assert [error.pointer for error in caught.value.errors] == ["/parameters/data"]
 
 
 def test_a_task_whose_type_is_gone_is_not_repeated() -> None:
     with pytest.raises(TaskTypeGone):
-        repeat(ended(parse_submission(VALID, TYPES)), {})
+        repeat(ended(parse_submission(VALID, TYPES)), {}, key_id=None)
 
 
 def ended(submission: Submission) -> Record:

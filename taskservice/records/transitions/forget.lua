@@ -1,0 +1,22 @@
+-- The end of the retention. A script of its own, because it is to run on a full Redis too: it only frees.
+
+local function forget(task)
+  if not task.status then return end
+  for _, key in ipairs(cells(task, task.status)) do redis.call('ZREM', key, task.id) end
+  count_in_batch(task, task.status, -1)
+  local made = redis.call('HGETALL', 'made:' .. task.id)
+  for place = 1, #made, 2 do
+    redis.call('ZADD', 'unneeded_files', whole(now_ms), made[place] .. '/' .. made[place + 1])
+  end
+  redis.call('DEL', task.key, 'deliveries:' .. task.id, 'made:' .. task.id)
+end
+
+function actions.forget()
+  local done = 0
+  for _, task in ipairs(passed('expiring')) do
+    if FINAL[task.status] then forget(task) end
+    done = done + 1
+  end
+  redis.call('XTRIM', 'events', 'MINID', whole(now_ms - details.retention_ms))
+  return {done}
+end

@@ -1,0 +1,58 @@
+"""Redis alone forgets what it was told last, as by a power loss between two fsyncs; with real processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import redis
+
+from tests.conftest import WaitUntil
+from tests.support.service import Service
+
+
+@contextmanager
+def forgetting(service: Service) -> Iterator[None]:
+    """Everything that Redis is told in the block, but what the broker and the workers are told stays."""
+    with redis.Redis.from_url(service.system.result_backend) as client:
+        kept = {key: (max(0, client.pttl(key)), client.dump(key)) for key in client.scan_iter()}
+        yield
+        pipeline = client.pipeline(transaction=True)
+        pipeline.flushdb()
+        for key, (ttl_ms, value) in kept.items():
+            pipeline.restore(key, ttl_ms, value)
+        pipeline.execute()
+
+
+def test_a_task_whose_retry_is_forgotten_is_retried(service: Service, wait_until: WaitUntil) -> None:
+    task_id = service.submit({"seconds": 1, "fail_attempts": 1})
+    wait_until(lambda: service.status(task_id) == "running", 10, "its first attempt runs")
+    with forgetting(service):
+        wait_until(lambda: service.status(task_id) == "retrying", 10, "it has failed once")
+    forgotten = service.status(task_id)
+    wait_until(lambda: service.is_final(task_id), 30, "its second attempt ran")
+
+    task = service.task(task_id)
+    assert forgotten == "running"
+    assert (task["status"], task["result"]["attempt"]) == ("succeeded", 2)
+    assert service.executions(task_id) == 2
+
+
+@pytest.mark.parametrize("fail_attempts", [0, 1])
+def test_an_attempt_whose_start_is_forgotten_is_not_lost(
+    service: Service, wait_until: WaitUntil, fail_attempts: int
+) -> None:
+    service.call("PUT", "/api/queues/low_priority/pause")
+    task_id = service.submit({"seconds": 1, "fail_attempts": fail_attempts}, priority="low")
+    with forgetting(service):
+        service.call("PUT", "/api/queues/low_priority/resume")
+        wait_until(lambda: service.status(task_id) == "running", 25, "its first attempt runs")
+    forgotten = service.status(task_id)
+    service.call("PUT", "/api/queues/low_priority/resume")
+    wait_until(lambda: service.is_final(task_id), 30, "its last attempt ran")
+
+    task = service.task(task_id)
+    assert forgotten == "queued"
+    assert (task["status"], task["result"]["attempt"]) == ("succeeded", 1 + fail_attempts)
+    assert service.executions(task_id) == 1 + fail_attempts
