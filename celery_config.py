@@ -6,6 +6,7 @@ Must not know the HTTP side nor what a task does.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import amqp
@@ -17,7 +18,9 @@ from kombu.transport.native_delayed_delivery import (
     declare_native_delayed_delivery_exchanges_and_queues,
 )
 
+from taskservice.failover import FailoverAMQP
 from taskservice.model import Priority
+from taskservice.queues import WorkQueue, work_queues
 from taskservice.settings import Settings
 
 Role = Literal["web", "worker"]
@@ -39,10 +42,11 @@ WORK_QUEUE_ARGUMENTS = {
 }
 
 
-def _work_queue(priority: Priority) -> Queue:
-    """Topic, not direct: Celery's delayed delivery passes direct exchanges by."""
-    exchange = Exchange(priority.queue, type="topic", durable=True)
-    return Queue(priority.queue, exchange, routing_key=priority.value, queue_arguments=WORK_QUEUE_ARGUMENTS)
+def queue_of(work_queue: WorkQueue) -> Queue:
+    """On its priority's exchange. Topic, not direct: Celery's delayed delivery passes direct exchanges by."""
+    exchange = Exchange(work_queue.priority.queue, type="topic", durable=True)
+    key, arguments = work_queue.routing_key, WORK_QUEUE_ARGUMENTS
+    return Queue(work_queue.name, exchange, routing_key=key, queue_arguments=arguments)
 
 
 def _dead_letter_queue(name: str) -> Queue:
@@ -50,7 +54,7 @@ def _dead_letter_queue(name: str) -> Queue:
     return Queue(name, exchange, routing_key="#", queue_arguments={"x-queue-type": "quorum"})
 
 
-WORK_QUEUES = tuple(_work_queue(priority) for priority in Priority)
+WORK_QUEUES = tuple(queue_of(one) for one in work_queues())  # of the types that have none of their own
 DEAD_LETTER_QUEUES = (_dead_letter_queue(DEAD_LETTER_INTAKE), _dead_letter_queue(DEAD_LETTER))
 
 
@@ -59,29 +63,30 @@ def make_celery(settings: Settings, *, role: Role) -> Celery:
 
     Workers wait for the store for ever and acknowledge late; the web fails fast.
     """
-    app = Celery("tasks", set_as_current=role == "worker")
+    app = Celery("tasks", set_as_current=role == "worker", amqp=FailoverAMQP)
     # Not the setting `result_backend`: Celery lets the variable CELERY_RESULT_BACKEND override that one.
     app.backend_cls = f"taskservice.worker.backend:RecordBackend+{settings.result_backend}"
     app.conf.update(_common(settings))
-    app.conf.update(_worker(settings) if role == "worker" else _web())
+    app.conf.update(_worker(settings) if role == "worker" else _web(settings))
     app.conf.broker_transport_options = _transport_options(settings, role)
     return app
 
 
-def declare_topology(connection: Connection) -> None:
-    """Declare every exchange, queue and binding, the delayed ones too. Idempotent.
+def declare_topology(connection: Connection, queues: Iterable[Queue]) -> None:
+    """Declare these work queues, and every exchange and binding, the delayed and the dead letters' too. Idempotent.
 
-    Raises amqp.PreconditionFailed when the broker has a queue of that name with other arguments.
+    Nothing is ever removed: messages may be in it. Raises amqp.PreconditionFailed when the broker has a queue of that
+    name with other arguments.
     """
+    queues = tuple(queues)
     is_amqp = connection.transport.driver_type == "amqp"
-    queues = WORK_QUEUES + (DEAD_LETTER_QUEUES if is_amqp else ())
     if is_amqp:
         declare_native_delayed_delivery_exchanges_and_queues(connection, "quorum")
     with connection.channel() as channel:
-        for queue in queues:
+        for queue in queues + (DEAD_LETTER_QUEUES if is_amqp else ()):
             queue(channel).declare()
     if is_amqp:
-        for queue in WORK_QUEUES:
+        for queue in queues:
             bind_queue_to_native_delayed_delivery_exchange(connection, queue)
 
 
@@ -94,7 +99,8 @@ def _common(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": settings.broker_url,
         "result_expires": settings.result_retention_s,
-        "task_queues": WORK_QUEUES,
+        "task_queues": tuple(queue_of(one) for one in work_queues(settings.dedicated_task_types)),
+        "dedicated_task_types": settings.dedicated_task_types,  # ours: whoever publishes chooses the queue by it
         "task_default_queue": Priority.NORMAL.queue,
         "task_default_exchange": Priority.NORMAL.queue,
         "task_default_exchange_type": "topic",
@@ -107,7 +113,7 @@ def _common(settings: Settings) -> dict[str, Any]:
         "enable_utc": True,
         "timezone": "UTC",
         "task_send_sent_event": False,  # a second publish without a confirm's time-out
-        "broker_connection_timeout": 4,
+        "broker_connection_timeout": 2 if settings.has_several_brokers else 4,  # then a silent one is passed by sooner
         "broker_heartbeat": 20,
     }
 
@@ -136,12 +142,12 @@ def _worker(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _web() -> dict[str, Any]:
+def _web(settings: Settings) -> dict[str, Any]:
     return {
         "result_backend_always_retry": False,
         "redis_socket_timeout": 2,
         "redis_socket_connect_timeout": 1,
-        "broker_connection_timeout": 2,
+        "broker_connection_timeout": 1 if settings.has_several_brokers else 2,  # two silent ones, and 3.5 s in all
     }
 
 

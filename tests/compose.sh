@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds the image, starts docker-compose.yml under a name and ports of its own, runs test_tasks.py against it and
-# takes it down again, volumes included, also after a failure. Ignores .env and the caller's settings.
+# Builds the image, starts docker-compose.yml under a name and ports of its own, runs test_tasks.py against it, then
+# again with specialised workers, and takes it down, volumes included, also after a failure. Ignores .env and the
+# caller's settings.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,12 +22,13 @@ export COMPOSE_PROJECT_NAME="taskservice-test-$$"
 url="http://127.0.0.1:$WEB_PORT"
 
 run() { "${compose[@]}" --env-file "$no_settings" "$@"; }
+run_all() { run --profile specialised "$@"; }
 
 take_down() {
   local status=$?
   trap - EXIT
-  if ((status != 0)); then run ps || true; run logs --no-color --tail=60 || true; fi
-  run down --volumes --remove-orphans || status=1
+  if ((status != 0)); then run_all ps || true; run_all logs --no-color --tail=60 || true; fi
+  run_all down --volumes --remove-orphans || status=1
   rm -f "$no_settings"
   exit "$status"
 }
@@ -47,4 +49,12 @@ wait_until_ready() {
 run build web || docker build --network=host -t taskservice:latest .
 run up -d
 wait_until_ready
-TASKS_URL="$url" "$python" test_tasks.py
+export TASKS_URL="$url"
+"$python" test_tasks.py
+
+# The services of a profile must not have been started by the first `up`.
+if run_all ps | grep -E '(data|email|file)-worker'; then exit 1; fi
+export DEDICATED_TASK_TYPES=data_processing,email_sending,file_processing
+run_all up -d --scale email-worker=3
+wait_until_ready
+"$python" -m tests.compose_specialised

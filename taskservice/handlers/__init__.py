@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from taskservice.errors import ConfigurationError
 from taskservice.model import Handler, ParametersModel, RateLimit, TaskType
+from taskservice.queues import check_dedicated
 
 BUILT_IN_MODULES = (
     "taskservice.handlers.data_processing",
@@ -80,11 +81,13 @@ def load_task_types(
     extra_modules: Iterable[str] = (),
     rate_limits: Mapping[str, RateLimit] | None = None,
     *,
+    dedicated: Collection[str] = (),
     with_internal: bool = False,
 ) -> dict[str, TaskType]:
     """Import the modules that define task types and return what is registered, by name, in order of definition.
 
-    `rate_limits` replaces the types' own. `with_internal` is for workers; everybody else sees what clients may submit.
+    `rate_limits` replaces the types' own. `dedicated` names the types that have queues of their own, internal ones too.
+    `with_internal` is for workers; everybody else sees what clients may submit.
     Raises ConfigurationError for a module or a type that does not exist.
     """
     for module in (*BUILT_IN_MODULES, *extra_modules):
@@ -97,8 +100,9 @@ def load_task_types(
     limits = rate_limits or {}
     if unknown := sorted(set(limits) - set(_registry)):
         raise ConfigurationError(f"RATE_LIMITS: {unknown[0]!r} is not one of: {', '.join(_registry)}")
+    check_dedicated(dedicated, _registry)
     return {
-        name: replace(kind, rate_limit=limits[name]) if name in limits else kind
+        name: replace(kind, rate_limit=limits.get(name, kind.rate_limit), is_dedicated=name in dedicated)
         for name, kind in _registry.items()
         if with_internal or not kind.is_internal
     }

@@ -57,7 +57,7 @@ class Reaper(threading.Thread):
 
     def _consume(self, connection: Connection) -> None:
         connection.ensure_connection(max_retries=1, timeout=5)
-        declare_topology(connection)
+        declare_topology(connection, self._app.conf.task_queues)
         channel: Any = connection.channel()
         producer = Producer(connection.channel(), auto_declare=False)
         consumer = Consumer(channel, [_INTAKE], callbacks=None, on_message=lambda one: self._settle(one, producer))

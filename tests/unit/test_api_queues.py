@@ -71,6 +71,25 @@ def test_purging_cancels_what_is_queued_and_nothing_else(api: Api) -> None:
     assert [api.records.kept[task_id] for task_id in others] == before
 
 
+def test_what_is_left_of_a_type_that_is_listed_no_more_is_shown_and_named_until_someone_consumes_it(api: Api) -> None:
+    left = "high_priority.email_sending"
+    api.broker.left_over[left] = 3
+    queues = api.client.get("/api/queues").get_json()["data"]
+    document = assert_problem(api.client.get("/readyz"), 503, "not_ready")
+
+    assert [queue["name"] for queue in queues][3:] == [left]
+    assert (queues[3]["depth"], queues[3]["priority"], queues[3]["oldest_age_s"]) == (3, "high", None)
+    assert document["missing"] == [left]
+    assert_problem(api.client.put(f"/api/queues/{left}/pause"), 404, "queue_not_found")
+
+
+def test_what_is_left_waits_with_the_shared_queue_while_that_is_paused(api: Api) -> None:
+    api.broker.left_over["high_priority.email_sending"] = 3
+    api.pauses.pause("high_priority")
+
+    assert api.client.get("/readyz").status_code == 200
+
+
 @pytest.mark.parametrize(("method", "action"), [("PUT", "pause"), ("PUT", "resume"), ("POST", "purge")])
 def test_an_unknown_queue_is_404(api: Api, method: str, action: str) -> None:
     response = api.client.open(f"/api/queues/dead_letter/{action}", method=method)
