@@ -16,6 +16,7 @@ from celery.exceptions import Reject
 from taskservice.errors import TaskError
 from taskservice.model import ErrorInfo, Status, Submission
 from taskservice.records import Attempts, Records
+from taskservice.records.connection import without_secrets
 
 
 class RecordBackend(RedisBackend):
@@ -35,12 +36,23 @@ class RecordBackend(RedisBackend):
     def attempts(self) -> Attempts:
         return Attempts(self.records.client, retention_s=int(self.app.conf.result_expires))
 
+    def as_uri(self, include_password: bool = False) -> str:
+        """What a worker prints when it starts."""
+        return self.url if include_password else without_secrets(self.url)
+
     def on_task_call(self, producer: Any, task_id: str) -> None:
         """Nothing: subscribing here would make publishing depend on Redis."""
 
     def exception_safe_to_retry(self, exc: BaseException) -> bool:
         """A worker waits on every Redis error: a full or read-only Redis must not drop results."""
         return isinstance(exc, redis.RedisError)
+
+    def _params_from_url(self, url: str, defaults: dict[str, Any]) -> dict[str, Any]:
+        """Celery's reading knows one host; `records` reads the URL itself."""
+        return defaults
+
+    def _create_client(self, **params: Any) -> redis.Redis:
+        return self.records.client
 
     def encode_result(self, result: Any, state: str) -> Any:
         return result

@@ -36,10 +36,10 @@ class ComposeTarget:
     def kill(self, *programs: str) -> None:
         """Docker starts no container again that `docker kill` ended, so we do."""
         for program in programs:
-            _docker("kill", self._container(program))
+            docker("kill", self._container(program))
             self._note_kill(program)
         for program in programs:
-            _docker("start", self._container(program))
+            docker("start", self._container(program))
 
     def kill_main(self, worker: str) -> None:
         """The child of the container's init; the container ends with it, and its restart policy starts it again."""
@@ -48,24 +48,24 @@ class ComposeTarget:
         self._note_kill(worker)
 
     def kill_running(self, execution: Execution) -> None:
-        _docker("exec", execution.host, "python", "-c", f"import os; os.kill({execution.pid}, 9)")
+        docker("exec", execution.host, "python", "-c", f"import os; os.kill({execution.pid}, 9)")
         self.kills.append(Kill(time.time(), execution.host, frozenset({execution.pid})))
 
     def stop(self, *programs: str) -> None:
         asked_at = time.time()
         with ThreadPoolExecutor(len(programs)) as pool:  # `docker stop` waits for one before it asks the next
-            list(pool.map(lambda program: _docker("stop", self._container(program)), programs))
+            list(pool.map(lambda program: docker("stop", self._container(program)), programs))
         for program in programs:
             self._note_kill(program, asked_at)
 
     def start(self, *programs: str) -> None:
-        _docker("start", *(self._container(program) for program in programs))
+        docker("start", *(self._container(program) for program in programs))
 
     def freeze(self, *programs: str) -> None:
-        _docker("pause", *(self._container(program) for program in programs))
+        docker("pause", *(self._container(program) for program in programs))
 
     def thaw(self, *programs: str) -> None:
-        _docker("unpause", *(self._container(program) for program in programs))
+        docker("unpause", *(self._container(program) for program in programs))
 
     def rabbitmqctl(self, *arguments: str) -> str:
         return self._execute("rabbitmq", "rabbitmqctl", "-q", *arguments)
@@ -84,11 +84,11 @@ class ComposeTarget:
             time.sleep(0.3)
 
     def deaths(self, program: str) -> int:
-        count = _docker("inspect", "-f", "{{.RestartCount}}", self._container(program))
+        count = docker("inspect", "-f", "{{.RestartCount}}", self._container(program))
         return int(count) + self._killed.get(program, 0)
 
     def log(self, program: str) -> str:
-        return _docker("logs", self._container(program))
+        return docker("logs", self._container(program))
 
     def worker_memory_bytes(self) -> int:
         return sum(int(self._execute(worker, "sh", "-c", _RESIDENT)) for worker in WORKERS)
@@ -106,14 +106,14 @@ class ComposeTarget:
         return store == "rabbitmq" or "PONG" in answer
 
     def _execute(self, program: str, *command: str) -> str:
-        return _docker("exec", self._container(program), *command)
+        return docker("exec", self._container(program), *command)
 
     def _container(self, program: str) -> str:
         labels = {"project": self._project, "service": program}
         filters = [
             word for name, value in labels.items() for word in ("-f", f"label=com.docker.compose.{name}={value}")
         ]
-        return _docker("ps", "-aq", *filters).split()[0]
+        return docker("ps", "-aq", *filters).split()[0]
 
     def _note_kill(self, program: str, asked_at: float | None = None) -> None:
         if program in self._killed:
@@ -122,7 +122,7 @@ class ComposeTarget:
             self.kills.append(Kill(time.time(), self._container(program)[:12], None, asked_at))
 
 
-def _docker(*arguments: str) -> str:
+def docker(*arguments: str) -> str:
     """What the command prints, on either stream. Raises CalledProcessError."""
     command = ["docker", *arguments]
     ended = subprocess.run(

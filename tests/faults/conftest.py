@@ -19,12 +19,12 @@ from tests.faults.scenario import Row, Stage, table
 from tests.faults.target import LocalTarget, Target
 
 _ROWS = pytest.StashKey[list[Row]]()
-_REFUSED = pytest.StashKey[list[Submitted]]()
+REFUSED = pytest.StashKey[list[Submitted]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_ROWS] = []
-    config.stash[_REFUSED] = []
+    config.stash[REFUSED] = []
     config.addinivalue_line("markers", "soak: minutes of random faults; `make soak` runs it alone")
 
 
@@ -41,25 +41,25 @@ def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if os.environ.get("FAULTS_TARGET") == "compose":
         containers = ComposeTarget()
         yield containers
-        _fail_if_any_ran(request.config.stash[_REFUSED], containers)
+        fail_if_any_ran(request.config.stash[REFUSED], containers)
         return
     if not are_packages_installed():
         pytest.fail("RabbitMQ and Redis are not installed: apt-get install rabbitmq-server redis-server")
     local = LocalTarget(tmp_path_factory.mktemp("faults"))
     with local.system:
         yield local
-        _fail_if_any_ran(request.config.stash[_REFUSED], local)
+        fail_if_any_ran(request.config.stash[REFUSED], local)
 
 
 @pytest.fixture
 def stage(request: pytest.FixtureRequest, target: Target) -> Iterator[Stage]:
     """The shared system, and a row of the table named after the test. Whole again afterwards, also after a failure."""
     name = request.node.name.removeprefix("test_").replace("_", " ")
-    yield Stage(target, request.config.stash[_ROWS], request.config.stash[_REFUSED], name)
+    yield Stage(target, request.config.stash[_ROWS], request.config.stash[REFUSED], name)
     target.heal()
 
 
-def _fail_if_any_ran(refused: list[Submitted], target: Target) -> None:
+def fail_if_any_ran(refused: list[Submitted], target: Target) -> None:
     found = list(nothing_refused_runs(Evidence(refused, read_executions(target.ledger))))
     if found:
         pytest.fail(f"{len(found)} refused task(s) ran after all\n" + "\n\n".join(found[:3]), pytrace=False)
