@@ -22,19 +22,25 @@ from taskservice.api import (
     bodies,
     bulk,
     console,
+    credentials,
     deliveries,
     description,
     errors,
     events,
+    exposure,
     files,
+    headers,
     health,
     measures,
+    methods,
     queues,
+    streams,
     tasks,
     workers,
 )
 from taskservice.api.rooms import refuse_query
 from taskservice.api.services import (
+    FilesInUse,
     KeyReservations,
     QueuePauses,
     RunTimes,
@@ -49,11 +55,13 @@ from taskservice.errors import ConfigurationError
 from taskservice.files import FsspecFileStore
 from taskservice.handlers import internal_types, load_task_types
 from taskservice.live import Live
+from taskservice.management import Management
 from taskservice.model import FileStore
 from taskservice.publisher import Publisher
 from taskservice.records import Records
 from taskservice.records.deliveries import DeliveryLog
 from taskservice.records.events import EventStream
+from taskservice.records.files_in_use import FilesInUse as RedisFilesInUse
 from taskservice.records.idempotency import Reservations
 from taskservice.records.index import TaskIndex as RedisIndex
 from taskservice.records.keys import Keys, RememberedKeys
@@ -76,7 +84,8 @@ class Brought(TypedDict, total=False):
     pauses: QueuePauses
     reservations: KeyReservations
     files: FileStore
-    keys: access.KnownKeys
+    files_in_use: FilesInUse
+    keys: credentials.KnownKeys
 
 
 def create_app(settings: Settings | None = None, **brought: Unpack[Brought]) -> OpenAPI:
@@ -85,18 +94,27 @@ def create_app(settings: Settings | None = None, **brought: Unpack[Brought]) -> 
     logging.getLogger("taskservice").setLevel(settings.log_level)
     celery = make_celery(settings, role="web")
     store = Records.connect(settings.result_backend, retention_s=settings.result_retention_s)  # at its first use
+    types = load_task_types(
+        settings.task_type_modules,
+        settings.rate_limits,
+        dedicated=settings.dedicated_task_types,
+        with_internal=True,
+    )
     hidden = internal_types()
     live = Live(EventStream(store.client), brought.get("records", store), hidden_types=hidden)
     services = Services(
-        publisher=brought.get("publisher") or Publisher(celery),
+        publisher=brought.get("publisher") or Publisher(celery, known_types=types),
         records=brought.get("records", store),
         index=brought.get("index") or RedisIndex(store.client, hidden_types=hidden),
         waiter=brought.get("waiter", live),
         run_times=brought.get("run_times") or RedisRunTimes(store.client),
         pauses=brought.get("pauses") or Pauses(store.client),
         reservations=brought.get("reservations") or Reservations(store.client),
+        in_hand=Management(settings.management_url, virtual_host=settings.virtual_host),
         files=brought.get("files") or FsspecFileStore(settings.files_url, max_upload_bytes=settings.max_upload_bytes),
-        task_types=load_task_types(settings.task_type_modules, settings.rate_limits),
+        files_in_use=brought.get("files_in_use") or RedisFilesInUse(store.client),
+        task_types={name: kind for name, kind in types.items() if not kind.is_internal},
+        dedicated=settings.dedicated_task_types,
         max_upload_bytes=settings.max_upload_bytes,
         allows_private_callbacks=settings.webhooks_allow_http,
     )
@@ -119,33 +137,39 @@ def _describe() -> OpenAPI:
         validation_error_status=500,  # every route documents it, so the library adds no answer of its own form
         static_folder=None,
     )
+    app.url_map.merge_slashes = False  # a name with %2F at its start is refused by its own route, not redirected
+    app.url_map.converters["name"] = files.NameConverter
     app.json.sort_keys = False  # type: ignore[attr-defined]
     return app
 
 
 def _stand_at_the_door(
-    app: OpenAPI, settings: Settings, services: Services, client: redis.Redis, keys: access.KnownKeys
+    app: OpenAPI, settings: Settings, services: Services, client: redis.Redis, keys: credentials.KnownKeys
 ) -> None:
-    """What happens to every request: problems are answered, bodies bounded, strangers turned away."""
+    """What happens to every request: problems are answered, strangers turned away, and only then a body is read."""
     errors.answer_problems(app)
+    headers.tell_browsers(app)
+    streams.pace_bodies(app)
+    access.guard(app, _door(settings, keys, Meter(client)))
+    methods.keep_methods_exact(app)
     bodies.bound_bodies(
         app,
         upload_endpoint=files.UPLOAD_ENDPOINT,
         max_upload_bytes=services.max_upload_bytes,
-        max_json_bytes={batches.ENDPOINT: batches.MAX_BODY_BYTES},
+        json_endpoints=dict.fromkeys((tasks.ENDPOINT, bulk.ENDPOINT, actions.RETRY_ENDPOINT), bodies.MAX_JSON_BYTES)
+        | {batches.ENDPOINT: batches.MAX_BODY_BYTES},
     )
-    access.guard(app, _door(settings, keys, Meter(client)))
 
 
-def _door(settings: Settings, keys: access.KnownKeys, meter: access.RateMeter) -> access.Door:
+def _door(settings: Settings, keys: credentials.KnownKeys, meter: access.RateMeter) -> access.Door:
     """Whoever reaches the port must neither get in without a key nor see a traceback. Raises ConfigurationError."""
-    address = access.public_address(settings.bind_address)
+    address = exposure.public_address(settings.bind_address)
     if address is not None and settings.debug:
         raise ConfigurationError(
             f"BIND_ADDRESS or --host is {address!r}: FLASK_DEBUG is on, so only a loopback address is accepted"
         )
     if address is not None:
-        access.require_keys(keys, address)
+        exposure.require_keys(keys, address)
     return access.Door(
         keys=RememberedKeys(keys),
         meter=meter,
@@ -173,6 +197,8 @@ def _route_watching(app: OpenAPI, services: Services, celery: Celery, client: re
         roster=Roster(client),
         dead_letters=DeadLetters(celery),
         internal_types=internal_types(),
+        task_types=services.task_types,
+        dedicated=services.dedicated,
     )
     app.register_api(measures.create_blueprint(sources))
     app.register_api(workers.create_blueprint(sources.roster))

@@ -33,6 +33,7 @@ wsgi_app = "app:app"
 worker_class = QuietWorker
 workers = 2
 worker_connections = 1000  # per worker; each is a greenlet
+keepalive = 5  # s for an idle connection and, with this worker, for the whole head of a request
 preload_app = False  # each worker imports the application itself, after the fork
 graceful_timeout = 20
 accesslog = None

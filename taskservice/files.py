@@ -1,120 +1,38 @@
-"""Where uploaded and produced files live (one flat directory, on a disk or behind fsspec) and which names are safe.
+"""Where uploaded and produced files live (one flat directory, on a disk or behind fsspec).
 
 Must not know HTTP, Celery, Redis or what a task does with a file.
 """
 
 from __future__ import annotations
 
-import codecs
 import errno
 import hashlib
-import mimetypes
 import os
-import re
 import stat as stat_module
 import tempfile
-import unicodedata
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
-import filetype
 import fsspec
 from fsspec.core import split_protocol, url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from taskservice.errors import ConfigurationError, InvalidFileName, StoredFileNotFound, UploadTooLarge
-from taskservice.model import StoredFile
+from taskservice.file_kinds import guess_mime_type
+from taskservice.file_names import check_filename
+from taskservice.model import StoredFile, now
 
-MAX_NAME_BYTES = 200
 CHUNK_BYTES = 2**20
 SNIFF_BYTES = 8192
 UPLOAD_PREFIX = ".upload-"  # starts with a dot, so no client can address an unfinished upload
 
-_FORBIDDEN_CATEGORIES = ("Cc", "Zl", "Zp")
-_DRIVE = re.compile(r"^[A-Za-z]:")
-_RESERVED = re.compile(r"^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
-_TEXT_TYPES = (
-    "application/json",
-    "application/xml",
-    "application/x-ndjson",
-    "application/javascript",
-    "application/x-sh",
-)
-_UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _MAX_REMEMBERED = 10_000
 
-_types_by_name = mimetypes.MimeTypes()  # Python's own table, not the machine's, so every machine answers the same
-for _suffix, _type in (
-    (".parquet", "application/vnd.apache.parquet"),
-    (".ndjson", "application/x-ndjson"),
-    (".jsonl", "application/x-ndjson"),
-    (".md", "text/markdown"),
-    (".webp", "image/webp"),
-    (".yaml", "application/yaml"),
-    (".yml", "application/yaml"),
-    (".log", "text/plain"),
-):
-    _types_by_name.add_type(_type, _suffix)
-
-
-def check_filename(name: str, pointer: str = "/filename") -> str:
-    """The name in NFC if it is one safe path segment on every platform. Raises InvalidFileName, at `pointer`."""
-    name = unicodedata.normalize("NFC", name)
-    complaint = _complaint(name)
-    if complaint:
-        raise InvalidFileName(complaint, pointer)
-    return name
-
-
-def _complaint(name: str) -> str | None:
-    if not name.strip():
-        return "a file name must not be empty"
-    if any("\ud800" <= character <= "\udfff" for character in name):
-        return "a file name must be valid Unicode, without lone surrogates"
-    if any(unicodedata.category(character) in _FORBIDDEN_CATEGORIES for character in name):
-        return "a file name must not contain NUL or other control characters"
-    if "/" in name or "\\" in name or _DRIVE.match(name):
-        return "a file name is one path segment: no directory, no / and no \\"
-    if name.startswith("."):
-        return "a file name must not start with a dot"
-    if len(name.encode()) > MAX_NAME_BYTES:
-        return f"a file name may have at most {MAX_NAME_BYTES} bytes in UTF-8"
-    if _RESERVED.match(name):
-        return "a file name must not be one that Windows reserves for a device"
-    return None
-
-
-def guess_mime_type(filename: str, head: bytes) -> str:
-    """By content first; the name only decides between types that fit what the first bytes look like."""
-    if head.startswith(b"PAR1"):
-        return "application/vnd.apache.parquet"
-    kind = filetype.guess_mime(head) if head else None
-    if kind is not None:
-        return str(kind)
-    named, encoding = _types_by_name.guess_type(filename)
-    if named is None or encoding is not None:  # the type of what is inside a compressed file
-        named = "application/octet-stream"
-    if any(byte < 32 and byte not in b"\t\n\r\f\b\x1b" for byte in head) and not head.startswith(_UTF16_BOMS):
-        return "application/octet-stream" if is_textual(named) else named
-    if is_textual(named):  # in whatever encoding
-        return named
-    return "text/plain" if _is_utf8(head) or head.startswith(_UTF16_BOMS) else named
-
-
-def is_textual(mime_type: str) -> bool:
-    """Whether files of this type are characters in some encoding."""
-    return mime_type.startswith("text/") or mime_type.endswith(("+xml", "+json", "/yaml")) or mime_type in _TEXT_TYPES
-
-
-def _is_utf8(head: bytes) -> bool:
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(head, final=False)  # the head may end inside a character
-    except UnicodeDecodeError:
-        return False
-    return True
+fsspec.register_implementation("s3", "taskservice.bucket.BucketFileSystem", clobber=True)  # imported when it is used
 
 
 class FsspecFileStore:
@@ -199,6 +117,30 @@ class FsspecFileStore:
         except FileNotFoundError as error:
             raise StoredFileNotFound(filename) from error
 
+    def version(self, filename: str) -> str:
+        """Another one whenever the file was written again, also with the same content.
+
+        Raises StoredFileNotFound, InvalidFileName, and OSError when the store does not answer.
+        """
+        filename = check_filename(filename)
+        try:
+            return self._fingerprint(self._existing(filename) if self._is_local else self._path(filename))
+        except FileNotFoundError as error:
+            raise StoredFileNotFound(filename) from error
+
+    def remove_unfinished(self, *, older_than_s: float) -> int:
+        """Uploads that nobody finishes any more, because their process died; how many. Raises OSError."""
+        try:
+            paths = [str(path) for path in self._fs.ls(self._root, detail=False)]
+        except FileNotFoundError:
+            return 0
+        unfinished = [path for path in paths if PurePosixPath(path).name.startswith(UPLOAD_PREFIX)]
+        old = [path for path in unfinished if self._age_s(path) > older_than_s]
+        for path in old:
+            with suppress(FileNotFoundError):
+                self._fs.rm_file(path)
+        return len(old)
+
     @property
     def _fs(self) -> Any:
         """fsspec's own cached instance, asked anew because that cache is emptied in a forked process."""
@@ -227,6 +169,13 @@ class FsspecFileStore:
         if not exists:
             raise StoredFileNotFound(filename)
         return path
+
+    def _age_s(self, path: str) -> float:
+        """Since it was written; 0 when it is gone, or the store does not say."""
+        try:
+            return (now() - cast(datetime, self._fs.modified(path))).total_seconds()
+        except (FileNotFoundError, NotImplementedError):
+            return 0.0
 
     def _fingerprint(self, path: str) -> str:
         """Another one whenever the content may be another."""

@@ -6,7 +6,6 @@ Must not know HTTP, nor how the stream is kept.
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections import defaultdict
@@ -15,12 +14,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from taskservice.errors import Unavailable
+from taskservice.listeners import Batch, Listener
 from taskservice.model import Record
 from taskservice.records.events import BEGINNING, EventId, TaskEvent
 
 logger = logging.getLogger(__name__)
 
-INBOX_BATCHES = 1000  # a listener that is further behind than this is dropped; it may resume
 READ_S = 0.5  # the store's client gives up on an answer after 1 s
 AWAY_S = 0.5  # between two tries while the store is away
 READ_ANYWAY_S = 5.0  # a long poll looks at its task without being told: events may be late
@@ -48,65 +47,12 @@ class RecordReader(Protocol):
         """Raises Unavailable."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Batch:
-    """Events that arrived together; one object for all listeners, so that what is made of it can be shared."""
-
-    events: tuple[TaskEvent, ...] = ()
-
-
-_NOTHING = Batch()
-
-
 @dataclass(frozen=True, slots=True)
 class Missed:
     """Pages of events in order, up to and including `until`. Iterating raises Unavailable."""
 
     pages: Iterator[list[TaskEvent]]
     until: EventId
-
-
-class Listener:
-    """Receives every event after `after`, of one task or of all, until it ends."""
-
-    def __init__(self, task_id: str | None, after: EventId) -> None:
-        self.task_id = task_id
-        self.after = after
-        self._inbox: queue.Queue[Batch] = queue.Queue(INBOX_BATCHES)
-        self._ended = threading.Event()
-
-    @property
-    def is_open(self) -> bool:
-        return not self._ended.is_set()
-
-    def receive(self, timeout_s: float) -> Batch:
-        """The next events; without any when time is up or the listener has ended."""
-        if not self.is_open:
-            return _NOTHING
-        try:
-            return self._inbox.get(timeout=timeout_s)
-        except queue.Empty:
-            return _NOTHING
-
-    def pause(self, timeout_s: float) -> None:
-        """Sleep, but not beyond the end."""
-        self._ended.wait(timeout_s)
-
-    def offer(self, batch: Batch) -> bool:
-        """False: it does not keep up."""
-        try:
-            self._inbox.put_nowait(batch)
-        except queue.Full:
-            return False
-        return True
-
-    def end(self) -> None:
-        """Whoever receives or pauses stops at once, and what was not received yet is lost to this listener."""
-        self._ended.set()
-        try:
-            self._inbox.put_nowait(_NOTHING)  # wakes who waits; nobody waits on a full inbox
-        except queue.Full:
-            return
 
 
 class Live:

@@ -5,25 +5,20 @@ Must not know what the views do, nor where keys and rates are kept.
 
 from __future__ import annotations
 
-import logging
-import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-import click
 from flask import Flask, Response, g, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from taskservice.api.errors import Problem, Refusal
-from taskservice.api.guests import is_loopback, refuse_strangers
+from taskservice.api.credentials import CHALLENGE, KnownKeys, authenticate
+from taskservice.api.errors import Problem, Refusal, unsent_outcome
+from taskservice.api.guests import refuse_strangers
 from taskservice.api.methods import rule_of_address
-from taskservice.errors import ConfigurationError, Unavailable
-from taskservice.keys import ApiKey, Scope, key_id_in
+from taskservice.errors import Unavailable
+from taskservice.keys import ApiKey, Scope
 from taskservice.model import RateLimit
-
-logger = logging.getLogger(__name__)
-
-STORE_PATIENCE_S = 25.0  # gunicorn ends a worker that is silent for 30 s
 
 _OPEN = {
     "/",
@@ -32,6 +27,7 @@ _OPEN = {
     "/readyz",
     "/openapi.json",
     "/docs",
+    "/docs/<filename>",
     "/docs/assets/<path:filename>",
 }
 _METRICS = "/metrics"
@@ -43,16 +39,6 @@ _SUBMITTING = {
     "/api/tasks/<task_id>/deliveries/<n>/replay",
     "/api/files",
 }  # by POST
-
-
-class KnownKeys(Protocol):
-    """The keys there are."""
-
-    def get(self, key_id: str) -> ApiKey | None:
-        """Revoked ones too. Raises Unavailable."""
-
-    def are_configured(self) -> bool:
-        """Whether there is any, revoked ones included. Raises Unavailable."""
 
 
 class Usage(Protocol):
@@ -88,12 +74,13 @@ class Door:
 
 
 def guard(app: Flask, door: Door) -> None:
-    """Let in who may come in. Register it after `bound_bodies`: who still writes must be able to read a refusal."""
+    """Let in who may come in. Register it after `pace_bodies`: who still writes must be able to read a refusal."""
     if door.trusted_proxies:
         count = door.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=0)  # type: ignore[method-assign]
     app.before_request(lambda: _admit(door))
     app.after_request(_tell_rate)
+    app.after_request(lambda response: _end_with_key(response, door))
 
 
 def caller() -> ApiKey | None:
@@ -108,44 +95,6 @@ def caller_id() -> str | None:
     return key.key_id if key else None
 
 
-def public_address(bind_address: str) -> str | None:
-    """Where other machines reach the service, None when none does; `flask run --host` may widen BIND_ADDRESS."""
-    context = click.get_current_context(silent=True)
-    host = context.params.get("host") if context is not None and context.info_name == "run" else None
-    wider = [address for address in (bind_address, host) if address and not is_loopback(address)]
-    return wider[0] if wider else None
-
-
-def require_keys(keys: KnownKeys, address: str, *, patience_s: float = STORE_PATIENCE_S) -> None:
-    """For a service that other machines reach. Waits for the store. Raises ConfigurationError when there is no key."""
-    try:
-        are_configured = _ask_patiently(keys, patience_s)
-    except Unavailable as error:
-        raise ConfigurationError(
-            f"BIND_ADDRESS or --host is {address!r}, which needs an API key, and the store did not answer "
-            f"within {patience_s:g} s; see CELERY_RESULT_BACKEND and REDIS_HOST"
-        ) from error
-    if not are_configured:
-        raise ConfigurationError(
-            f"BIND_ADDRESS or --host is {address!r}, and there is no API key to tell callers apart, so only "
-            "a loopback address is accepted; set BIND_ADDRESS=127.0.0.1, or make a key: "
-            "python -m taskservice keys create NAME --scope submit --scope read"
-        )
-
-
-def _ask_patiently(keys: KnownKeys, patience_s: float) -> bool:
-    """Raises Unavailable when the store has not answered in time."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            return keys.are_configured()
-        except Unavailable as error:
-            if time.monotonic() > deadline:
-                raise
-            logger.info("start.waits missing=%s", error.missing)
-            time.sleep(min(1.0, patience_s))
-
-
 def _admit(door: Door) -> None:
     address = rule_of_address()  # so that a method that /healthz does not have is told so without a key, too
     if address is not None and (address.rule in _OPEN or (address.rule == _METRICS and _is_local(door))):
@@ -155,10 +104,10 @@ def _admit(door: Door) -> None:
         if not door.is_public and not door.keys.are_configured():
             refuse_strangers(door.allowed_hosts)
             return
-        key = _authenticate(door.keys)
+        key = authenticate(door.keys)
     except Unavailable as error:
-        is_submission = scope is Scope.SUBMIT and request.path.startswith("/api/tasks")
-        raise Unavailable(error.missing, outcome="refused" if is_submission else None) from error
+        is_act = request.method == "POST" and request.path.startswith("/api/tasks")
+        raise Unavailable(error.missing, outcome=unsent_outcome() if is_act else None) from error
     g.api_key = key
     _count(key, door)
     if scope is not None and scope not in key.scopes:
@@ -172,29 +121,6 @@ def _scope_of(rule: str | None) -> Scope | None:
     if request.method in ("GET", "HEAD"):
         return Scope.READ
     return Scope.SUBMIT if request.method == "POST" and rule in _SUBMITTING else Scope.MANAGE
-
-
-def _authenticate(keys: KnownKeys) -> ApiKey:
-    """The valid key that the request carries. Raises Refusal, Unavailable."""
-    text = _sent_text()
-    key_id = key_id_in(text)
-    key = keys.get(key_id) if key_id else None
-    if key is None or not key.has_text(text) or key.is_revoked:
-        raise Refusal(_KEY_INVALID)
-    return key
-
-
-def _sent_text() -> str:
-    """Raises Refusal when there is none, or two that differ."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    sent = {token.strip()} if scheme.lower() == "bearer" else set()
-    if "X-API-Key" in request.headers:
-        sent.add(request.headers["X-API-Key"].strip())
-    if not sent:
-        raise Refusal(_KEY_MISSING)
-    if len(sent) > 1:
-        raise Refusal(_KEYS_DIFFER)
-    return sent.pop()
 
 
 def _count(key: ApiKey, door: Door) -> None:
@@ -225,6 +151,30 @@ def _tell_rate(response: Response) -> Response:
     return response
 
 
+def _end_with_key(response: Response, door: Door) -> Response:
+    """An event stream may last for days: it tells nothing more once its key is revoked or has expired."""
+    if response.mimetype == "text/event-stream":
+        response.response = _while_admitted(response.iter_encoded(), caller_id(), door.keys)
+    return response
+
+
+def _while_admitted(parts: Iterable[bytes], key_id: str | None, keys: KnownKeys) -> Iterator[bytes]:
+    for part in parts:
+        if not _is_admitted(key_id, keys):
+            return
+        yield part
+
+
+def _is_admitted(key_id: str | None, keys: KnownKeys) -> bool:
+    try:
+        if key_id is None:
+            return not keys.are_configured()
+        key = keys.get(key_id)
+    except Unavailable:
+        return key_id is None  # as `_admit` does: guests stay, a key is good for as long as it is remembered
+    return key is not None and key.is_in_force
+
+
 def _is_local(door: Door) -> bool:
     """Whether only this machine, or a container beside this one, can have sent the request."""
     return not (door.is_public or door.trusted_proxies or "X-Forwarded-For" in request.headers)
@@ -236,17 +186,5 @@ def _scope_missing(scope: Scope) -> Problem:
         "scope_missing",
         f"This key does not have the scope {scope}.",
         members={"scope": scope.value},
-        headers={"WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope", scope="{scope}"'},
+        headers={"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope", scope="{scope}"'},
     )
-
-
-_CHALLENGE = 'Bearer realm="tasks"'
-_INVALID_TOKEN = {"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'}
-_KEY_MISSING = Problem(
-    401,
-    "key_missing",
-    "Send an API key as `Authorization: Bearer KEY` or as `X-API-Key: KEY`.",
-    headers={"WWW-Authenticate": _CHALLENGE},
-)
-_KEY_INVALID = Problem(401, "key_invalid", "This is no valid API key.", headers=_INVALID_TOKEN)
-_KEYS_DIFFER = Problem(401, "key_invalid", "Authorization and X-API-Key carry different keys.", headers=_INVALID_TOKEN)

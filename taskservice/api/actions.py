@@ -5,21 +5,25 @@ Must not know how a message finds its worker.
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 
-from taskservice.api import views
+from taskservice.api import access, views
 from taskservice.api.bodies import read_json
 from taskservice.api.description import body_of, problems
-from taskservice.api.errors import Problem, Refusal
-from taskservice.api.promises import KeyHeader, promise
+from taskservice.api.errors import Problem, Refusal, unsent_outcome
+from taskservice.api.promises import Answer, KeyHeader, once, promise
 from taskservice.api.rooms import open_room
 from taskservice.api.services import Services
-from taskservice.api.tasks import TaskAddress, find_task, task_view
+from taskservice.api.tasks import TaskAddress, find_task
+from taskservice.errors import Unavailable
 from taskservice.model import Record, Status, now
 from taskservice.submission import RetryRequest, TaskTypeGone, repeat, validated
+
+RETRY_ENDPOINT = "actions.retry_task"
 
 
 def create_blueprint(services: Services) -> APIBlueprint:
@@ -35,11 +39,11 @@ def create_blueprint(services: Services) -> APIBlueprint:
     def retry_task(path: TaskAddress, header: KeyHeader) -> Response:
         body = read_json() if request.get_data() else {}
         wish = validated(RetryRequest, body)
-        first = find_task(path.task_id, services.records)
+        first = _find(path.task_id, services)
         if not first.status.is_final:
             raise Refusal(_NOT_FINAL)
         try:
-            submission = repeat(first, services.task_types, parameters=wish.parameters)
+            submission = repeat(first, services.task_types, parameters=wish.parameters, key_id=access.caller_id())
         except TaskTypeGone as error:
             raise Refusal(Problem(409, "task_type_gone", f"This task cannot be repeated: {error}.")) from error
         return promise(submission, services, key=header.key, body=body)
@@ -49,21 +53,48 @@ def create_blueprint(services: Services) -> APIBlueprint:
         summary="Run a scheduled or retrying task now",
         responses={202: views.Task, **problems(**_RUN_PROBLEMS)},
     )
-    def run_task(path: TaskAddress) -> Response:
-        return task_view(_run_now(find_task(path.task_id, services.records), services), 202)
+    def run_task(path: TaskAddress, header: KeyHeader) -> Response:
+        record = _find(path.task_id, services)
+
+        def run(_request_id: str, is_repetition: bool) -> Answer:
+            latest = record if is_repetition and not _is_waiting(record) else _run_now(record, services)
+            return Answer(views.task(latest).model_dump())
+
+        response = once(str(uuid.uuid4()), services, key=header.key, body=None, run=run)
+        response.headers["Retry-After"] = "1"  # it runs now
+        return response
 
     return blueprint
 
 
+def _find(task_id: str, services: Services) -> Record:
+    """Raises Refusal when no task has this id; Unavailable, with what that says of a request that changes something."""
+    try:
+        return find_task(task_id, services.records)
+    except Unavailable as error:
+        raise Unavailable(error.missing, outcome=unsent_outcome()) from error
+
+
+def _is_waiting(record: Record) -> bool:
+    return record.status in (Status.SCHEDULED, Status.RETRYING)
+
+
 def _run_now(record: Record, services: Services) -> Record:
-    """Publish the attempt it waits for once more; the copy that comes second is dropped by the claim."""
-    if record.status not in (Status.SCHEDULED, Status.RETRYING):
+    """Publish the attempt it waits for once more; the copy that comes second is dropped by the claim.
+
+    Raises Refusal for a task that does not wait; Unavailable: it runs now, or when it was due.
+    """
+    if not _is_waiting(record):
         raise Refusal(_NOT_WAITING)
-    task_id, attempt = record.submission.task_id, record.attempt + 1
-    services.publisher.publish(replace(record.submission, due_at=now()), attempt=attempt)
-    is_hastened = services.records.hasten(task_id, attempt=attempt)
-    latest = find_task(task_id, services.records)
-    if not is_hastened and latest.status.is_final and latest.attempt < attempt:  # cancelled or expired meanwhile
+    task_id, attempt = record.submission.task_id, record.next_attempt
+    try:
+        services.publisher.publish(replace(record.submission, due_at=now()), attempt=attempt)
+        is_hastened = services.records.hasten(task_id, attempt=attempt)
+        latest = find_task(task_id, services.records)
+    except Unavailable as error:
+        raise Unavailable(error.missing, outcome="unknown") from error
+    has_started = len(latest.attempts) > len(record.attempts)
+    if not is_hastened and latest.status.is_final and not has_started:  # cancelled or expired meanwhile
         raise Refusal(_NOT_WAITING)
     return latest
 
@@ -74,6 +105,7 @@ _NOT_WAITING = Problem(
 )
 _RETRY_PROBLEMS = {
     "_400": "The body is not JSON.",
+    "_408": "The body arrives too slowly.",
     "_404": "No task has this id.",
     "_409": "The task has not ended, its type is gone, or a request with this Idempotency-Key has not ended yet.",
     "_413": "The body is larger than 1 MiB.",
@@ -83,6 +115,7 @@ _RETRY_PROBLEMS = {
 }
 _RUN_PROBLEMS = {
     "_404": "No task has this id.",
-    "_409": "The task is neither scheduled nor retrying.",
-    "_503": "The broker or the store cannot be reached; it runs when it was due, or now.",
+    "_409": "The task is neither scheduled nor retrying, or a request with this Idempotency-Key has not ended yet.",
+    "_422": "There is a query parameter that nobody defined, or the key was used for another request.",
+    "_503": "The broker or the store cannot be reached; it runs when it was due (`refused`), or now (`unknown`).",
 }

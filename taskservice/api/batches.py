@@ -9,24 +9,25 @@ import json
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from flask import Response, jsonify, request
+from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, Field
 
 from taskservice.api import access, views
-from taskservice.api.bodies import MAX_JSON_BYTES, read_unchecked_json, refuse_unusable
+from taskservice.api.bodies import MAX_JSON_BYTES, read_json_with
 from taskservice.api.description import body_of, problems
 from taskservice.api.errors import Problem, Refusal, unavailable
 from taskservice.api.promises import Answer, KeyHeader, once
 from taskservice.api.rooms import open_room
 from taskservice.api.services import Services
+from taskservice.api.strict_json import parse_json, unusable_values
 from taskservice.api.tasks import is_task_id
 from taskservice.errors import FieldError, InvalidSubmission, Unavailable
 from taskservice.model import Submission
-from taskservice.submission import BatchRequest, parse_submission, submit_all, validated
+from taskservice.submission import MAX_BATCH, BatchRequest, parse_submission, submit_all, validated
 
 ENDPOINT = "batches.submit_batch"
 MAX_BODY_BYTES = 10 * 2**20
@@ -51,8 +52,9 @@ def create_blueprint(services: Services) -> APIBlueprint:
         responses={202: views.AcceptedBatch, **problems(**_SUBMIT_PROBLEMS)},
     )
     def submit_batch(header: KeyHeader) -> Response:
-        body = read_unchecked_json()
-        submissions, rejected = _parse(validated(BatchRequest, body).tasks, services)
+        sent = read_json_with(_decode)
+        body = sent.value
+        submissions, rejected = _parse(validated(BatchRequest, body).tasks, sent.faults, services)
         if not submissions:
             raise Refusal(_nothing_valid(rejected))
 
@@ -75,23 +77,48 @@ def create_blueprint(services: Services) -> APIBlueprint:
     return blueprint
 
 
-def _parse(items: Sequence[Any], services: Services) -> tuple[dict[int, Submission], list[views.BatchRejected]]:
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A batch's body, and by its place why an item is not to be validated: unusable values, or None: too large."""
+
+    value: Any
+    faults: Mapping[int, Sequence[FieldError] | None]
+
+
+def _decode(body: bytes) -> Sent:
+    """Raises InvalidJSON."""
+    parsed = parse_json(body)
+    items = parsed.value.get("tasks") if isinstance(parsed.value, dict) else None
+    faults: dict[int, Sequence[FieldError] | None] = {}
+    for index, item in enumerate(items[:MAX_BATCH] if isinstance(items, list) else ()):
+        if len(body) > MAX_JSON_BYTES and _size_bytes(item) > MAX_JSON_BYTES:
+            faults[index] = None
+        elif parsed.is_suspicious and (errors := unusable_values(item)):
+            faults[index] = errors
+    return Sent(parsed.value, faults)
+
+
+def _size_bytes(item: object) -> int:
+    return len(json.dumps(item, ensure_ascii=False).encode("utf-8", "replace"))
+
+
+def _parse(
+    items: Sequence[Any], faults: Mapping[int, Sequence[FieldError] | None], services: Services
+) -> tuple[dict[int, Submission], list[views.BatchRejected]]:
     """The valid ones by their place, and why the others are not."""
     submissions: dict[int, Submission] = {}
     rejected: list[views.BatchRejected] = []
-    may_be_too_large = len(request.get_data()) > MAX_JSON_BYTES
     for index, item in enumerate(items):
         time.sleep(0)  # other requests of this process come in between
-        if may_be_too_large and len(json.dumps(item, ensure_ascii=False).encode("utf-8", "replace")) > MAX_JSON_BYTES:
-            rejected.append(_rejected(index, "body_too_large", "The submission is larger than 1 MiB."))
+        if index in faults:
+            rejected.append(_fault_of(index, faults[index]))
             continue
         try:
-            refuse_unusable(item)
             submissions[index] = parse_submission(
                 item, services.task_types, allow_private_callbacks=services.allows_private_callbacks
             )
         except InvalidSubmission as error:
-            rejected.append(_rejected(index, "invalid_request", "The submission does not validate.", error.errors))
+            rejected.append(_invalid(index, error.errors))
     return submissions, rejected
 
 
@@ -165,6 +192,16 @@ def _rejected(index: int, error: str, detail: str, errors: Sequence[FieldError] 
     return views.BatchRejected(index=index, error=error, detail=detail, errors=named, outcome=None)
 
 
+def _invalid(index: int, errors: Sequence[FieldError]) -> views.BatchRejected:
+    return _rejected(index, "invalid_request", "The submission does not validate.", errors)
+
+
+def _fault_of(index: int, errors: Sequence[FieldError] | None) -> views.BatchRejected:
+    if errors is None:
+        return _rejected(index, "body_too_large", "The submission is larger than 1 MiB.")
+    return _invalid(index, errors)
+
+
 def _failed(index: int, failure: Unavailable) -> views.BatchRejected:
     rejected = _rejected(index, f"{failure.missing}_unavailable", f"The {failure.missing} cannot be reached.")
     return rejected.model_copy(update={"outcome": failure.outcome})
@@ -200,6 +237,7 @@ _SUBMITTING = (
 )
 _SUBMIT_PROBLEMS = {
     "_400": "The body is not JSON.",
+    "_408": "The body arrives too slowly.",
     "_409": "Another request with this Idempotency-Key has not ended yet.",
     "_413": "The body is larger than 10 MiB.",
     "_415": "The body is not application/json.",

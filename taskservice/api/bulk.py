@@ -5,8 +5,10 @@ Must not know how one task is cancelled, repeated or found.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+import uuid
+from collections.abc import Sequence
+from functools import partial
 
 from flask import Response, jsonify
 from flask_openapi3.blueprint import APIBlueprint
@@ -14,30 +16,20 @@ from flask_openapi3.blueprint import APIBlueprint
 from taskservice.api import views
 from taskservice.api.bodies import read_json
 from taskservice.api.description import body_of, problems
+from taskservice.api.errors import unsent_outcome
+from taskservice.api.promises import Answer, KeyHeader, once, refuse_unusable_key
+from taskservice.api.repetitions import Repetition
 from taskservice.api.rooms import open_room
 from taskservice.api.selection import MAX_MATCHED, BulkRequest, wanted_ids
 from taskservice.api.services import Services, TaskRecords
+from taskservice.api.tally import NOT_FOUND, Tally, act_on, chunks
 from taskservice.api.tasks import is_task_id
-from taskservice.errors import InvalidSubmission, Unavailable
-from taskservice.model import Cancellation, Record, Submission, TaskType
-from taskservice.submission import TaskTypeGone, repeat, submit_all, validated
+from taskservice.errors import Unavailable
+from taskservice.model import Cancellation
+from taskservice.submission import validated
 
-AT_ONCE = 100
-
-
-@dataclass(slots=True)
-class Tally:
-    """What became of each task."""
-
-    succeeded: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)  # id: stable reason
-    created: dict[str, str] = field(default_factory=dict)  # id: the new task's
-
-    def fail(self, task_ids: Sequence[str], failure: Unavailable) -> None:
-        """These were not reached, or not surely. Raises the failure itself when nothing has been done yet."""
-        if not (self.succeeded or self.failed):
-            raise failure
-        self.failed.update(dict.fromkeys(task_ids, f"{failure.missing}_unavailable"))
+ENDPOINT = "bulk.act_on_many"
+TIME_S = 3.5  # then no other chunk is begun, so that there is an answer within 5 s
 
 
 def create_blueprint(services: Services) -> APIBlueprint:
@@ -47,114 +39,85 @@ def create_blueprint(services: Services) -> APIBlueprint:
     @blueprint.post(
         "/bulk",
         summary="Cancel or repeat many tasks",
+        description=_ACTING,
         openapi_extensions={"requestBody": body_of("BulkRequest")},
         responses={200: views.BulkOutcome, **problems(**_PROBLEMS)},
     )
-    def act_on_many() -> Response:
-        wish = validated(BulkRequest, read_json())
-        task_ids, tally = wanted_ids(wish, services.index), Tally()
+    def act_on_many(header: KeyHeader) -> Response:
+        end_at = time.monotonic() + TIME_S
+        body = read_json()
+        wish = validated(BulkRequest, body)
+        refuse_unusable_key(header.key)
+        task_ids = _wanted_ids(wish, services)
         if wish.dry_run:
             matched = len(task_ids) if wish.filter else _count_known(task_ids, services.records)
-        else:
-            act = _cancel if wish.action == "cancel" else _repeat
-            act(task_ids, services, tally)
-            matched = len(task_ids) - list(tally.failed.values()).count(_NOT_FOUND)
-        outcome = views.BulkOutcome(
-            matched=matched, succeeded=tally.succeeded, failed=tally.failed, created=tally.created
-        )
-        return jsonify(outcome.model_dump())
+            return jsonify(_outcome(Tally(), matched).model_dump())
+
+        def run(request_id: str, is_resumed: bool) -> Answer:
+            repetition = Repetition(services, request_id, is_resumed)
+            act = repetition.run if wish.action == "retry" else partial(_cancel, services.records)
+            try:
+                tally = act_on(task_ids, act, end_at=end_at)
+            except Unavailable as error:  # some of the first chunk may be cancelled
+                is_refused = wish.action == "retry" and not is_resumed
+                raise Unavailable(error.missing, outcome="refused" if is_refused else "unknown") from error
+            return Answer(_outcome(tally, tally.matched).model_dump(), outcome=tally.outcome)
+
+        return once(str(uuid.uuid4()), services, key=header.key, body=body, run=run, status=200)
 
     return blueprint
 
 
+def _wanted_ids(wish: BulkRequest, services: Services) -> list[str]:
+    try:
+        return wanted_ids(wish, services.index)
+    except Unavailable as error:
+        raise Unavailable(error.missing, outcome=unsent_outcome()) from error
+
+
 def _count_known(task_ids: Sequence[str], records: TaskRecords) -> int:
-    return sum(len(_found(chunk, records)) for chunk in _chunks(task_ids))
+    possible = [task_id for task_id in task_ids if is_task_id(task_id)]
+    return sum(size_bytes > 0 for chunk in chunks(possible) for size_bytes in records.sizes_bytes(chunk))
 
 
-def _cancel(task_ids: Sequence[str], services: Services, tally: Tally) -> None:
-    """One that runs and was asked to stop counts as succeeded."""
-    for position, chunk in enumerate(_chunks(task_ids)):
-        possible = [task_id for task_id in chunk if is_task_id(task_id)]
-        try:
-            answers = dict(zip(possible, services.records.cancel_many(possible), strict=True))
-        except Unavailable as error:  # each further try would wait as long as this one
-            return tally.fail(task_ids[position * AT_ONCE :], error)
-        for task_id in chunk:
-            what = answers.get(task_id, Cancellation.MISSING)
-            if what in _CANNOT_CANCEL:
-                tally.failed[task_id] = _CANNOT_CANCEL[what]
-            else:
-                tally.succeeded.append(task_id)
-    return None
-
-
-def _repeat(task_ids: Sequence[str], services: Services, tally: Tally) -> None:
-    """In chunks, because records may be large; what is left when broker or store fails is not tried."""
-    for position, chunk in enumerate(_chunks(task_ids)):
-        rest = task_ids[position * AT_ONCE :]
-        try:
-            found = _found(chunk, services.records)
-        except Unavailable as error:
-            return tally.fail(rest, error)
-        submissions = _repeatable(chunk, found, services.task_types, tally)
-        lost = _submit(submissions, services, tally)
-        if lost is not None:
-            return tally.fail(rest[len(chunk) :], lost)
-    return None
-
-
-def _repeatable(
-    chunk: Sequence[str], found: Mapping[str, Record], task_types: Mapping[str, TaskType], tally: Tally
-) -> list[Submission]:
-    submissions: list[Submission] = []
+def _cancel(records: TaskRecords, chunk: Sequence[str], tally: Tally) -> None:
+    """One that runs and was asked to stop counts as succeeded. Raises Unavailable; some may be cancelled then."""
+    possible = [task_id for task_id in chunk if is_task_id(task_id)]
+    answers = dict(zip(possible, records.cancel_many(possible), strict=True))
     for task_id in chunk:
-        record = found.get(task_id)
-        if record is None:
-            tally.failed[task_id] = _NOT_FOUND
-        elif not record.status.is_final:
-            tally.failed[task_id] = "not_final"
+        what = answers.get(task_id, Cancellation.MISSING)
+        if what in _CANNOT_CANCEL:
+            tally.failed[task_id] = _CANNOT_CANCEL[what]
         else:
-            try:
-                submissions.append(repeat(record, task_types))
-            except TaskTypeGone:
-                tally.failed[task_id] = "task_type_gone"
-            except InvalidSubmission:
-                tally.failed[task_id] = "invalid_parameters"
-    return submissions
+            tally.succeed(task_id)
 
 
-def _submit(submissions: Sequence[Submission], services: Services, tally: Tally) -> Unavailable | None:
-    """The last failure, if there was one."""
-    lost: Unavailable | None = None
-    failures = submit_all(submissions, services.publisher, services.records)
-    for submission, failure in zip(submissions, failures, strict=True):
-        first_id = str(submission.retried_from)
-        if failure is None:
-            tally.succeeded.append(first_id)
-            tally.created[first_id] = submission.task_id
-        else:
-            lost = failure
-            is_refused = failure.outcome == "refused"
-            tally.failed[first_id] = f"{failure.missing}_unavailable" if is_refused else "outcome_unknown"
-    return lost
+def _outcome(tally: Tally, matched: int) -> views.BulkOutcome:
+    return views.BulkOutcome(
+        matched=matched,
+        succeeded=tally.succeeded,
+        failed=tally.failed,
+        created=tally.created,
+        has_more=bool(tally.untried),
+        untried=tally.untried,
+    )
 
 
-def _found(task_ids: Sequence[str], records: TaskRecords) -> dict[str, Record]:
-    known = records.get_many([task_id for task_id in task_ids if is_task_id(task_id)])
-    return {record.submission.task_id: record for record in known}
-
-
-def _chunks(task_ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(task_ids), AT_ONCE):
-        yield task_ids[start : start + AT_ONCE]
-
-
-_NOT_FOUND = "task_not_found"
-_CANNOT_CANCEL = {Cancellation.MISSING: _NOT_FOUND, Cancellation.FINAL: "already_final"}
+_CANNOT_CANCEL = {Cancellation.MISSING: NOT_FOUND, Cancellation.FINAL: "already_final"}
+_ACTING = (
+    "As many as there is time for within 5 s: `has_more` says that some were not tried, and `untried` names them. The "
+    "same request with its Idempotency-Key goes on with those and repeats no task twice; a complete answer is given "
+    "again."
+)
 _PROBLEMS = {
     "_400": "The body is not JSON.",
+    "_408": "The body arrives too slowly.",
+    "_409": "Another request with this Idempotency-Key has not ended yet.",
     "_413": "The body is larger than 1 MiB.",
     "_415": "The body is not application/json.",
-    "_422": f"The body does not validate, or the filter matches more than {MAX_MATCHED} tasks.",
-    "_503": "The store cannot be reached; repeat it, for what was cancelled stays so.",
+    "_422": (
+        f"The body does not validate, the filter matches more than {MAX_MATCHED} tasks, or the key was used for "
+        "another request."
+    ),
+    "_503": "The store cannot be reached; repeat it, for what was cancelled stays so. `outcome` says what was done.",
 }

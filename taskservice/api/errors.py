@@ -17,8 +17,8 @@ from urllib.parse import quote
 from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
-from taskservice.api.bodies import drain
 from taskservice.api.methods import tell_methods_exactly
+from taskservice.api.streams import drain
 from taskservice.errors import FieldError, InvalidSubmission, StoredFileNotFound, Unavailable, UploadTooLarge
 
 logger = logging.getLogger(__name__)
@@ -96,9 +96,14 @@ def unavailable(error: str, detail: str, **members: Any) -> Problem:
     return Problem(503, error, detail, members=members, headers={"Retry-After": str(UNAVAILABLE_RETRY_AFTER_S)})
 
 
+def unsent_outcome() -> str:
+    """What a 503 says of a request that nothing was done for yet: an earlier one with its key may have done it."""
+    return "unknown" if "Idempotency-Key" in request.headers else "refused"
+
+
 _OUTCOMES = {
-    "refused": "The task will not run; submit it again.",
-    "unknown": "Whether the task will run could not be made sure; repeat it with its Idempotency-Key.",
+    "refused": "Nothing will come of this request; send it again.",
+    "unknown": "What will come of it could not be made sure; repeat it with its Idempotency-Key.",
 }
 
 
@@ -109,7 +114,6 @@ def _identify() -> None:
 
 def _label(response: Response) -> Response:
     response.headers["X-Request-ID"] = g.request_id
-    response.headers["X-Content-Type-Options"] = "nosniff"
     return response
 
 

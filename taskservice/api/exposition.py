@@ -14,7 +14,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from taskservice import __version__
-from taskservice.model import Priority, QueueState
+from taskservice.model import QueueState
+from taskservice.queues import WorkQueue
 from taskservice.records.measures import BUCKETS_MS, Histogram, Kind, Measured
 from taskservice.records.roster import SeenWorker
 
@@ -31,7 +32,7 @@ class StoreView:
     at: datetime
     measured: Measured
     paused: frozenset[str]
-    oldest_at: Mapping[Priority, datetime | None]  # of what is queued
+    oldest_at: Mapping[str, datetime | None]  # of what is queued, by queue
     workers: tuple[SeenWorker, ...]
 
 
@@ -106,12 +107,16 @@ def _waiting(store: StoreView) -> Iterator[Metric]:
     oldest = GaugeMetricFamily(
         "taskservice_queue_oldest_age_seconds", "Since its oldest queued task was accepted; 0: none.", labels=_QUEUE
     )
-    for priority in Priority:
-        paused.add_metric([priority.queue, priority], priority.queue in store.paused)
-        oldest_at = store.oldest_at.get(priority)
+    for name, oldest_at in store.oldest_at.items():
+        labels = _queue_labels(name)
+        paused.add_metric(labels, name in store.paused)
         age_s = max(0.0, (store.at - oldest_at).total_seconds()) if oldest_at else 0.0
-        oldest.add_metric([priority.queue, priority], age_s)
+        oldest.add_metric(labels, age_s)
     yield from (paused, oldest)
+
+
+def _queue_labels(name: str) -> list[str]:
+    return [name, WorkQueue.named(name).priority]
 
 
 def _workers(workers: tuple[SeenWorker, ...]) -> Iterator[Metric]:
@@ -131,10 +136,9 @@ def _workers(workers: tuple[SeenWorker, ...]) -> Iterator[Metric]:
 def _queues(broker: BrokerView) -> Iterator[Metric]:
     depth = GaugeMetricFamily("taskservice_queue_depth", "Messages that no worker has yet.", labels=_QUEUE)
     consumers = GaugeMetricFamily("taskservice_queue_consumers", "Workers that consume it.", labels=_QUEUE)
-    for priority in Priority:
-        state = broker.queues[priority.queue]
-        depth.add_metric([priority.queue, priority], state.depth)
-        consumers.add_metric([priority.queue, priority], state.consumers)
+    for name, state in broker.queues.items():
+        depth.add_metric(_queue_labels(name), state.depth)
+        consumers.add_metric(_queue_labels(name), state.consumers)
     yield from (depth, consumers)
     if broker.dead_letters is not None:
         yield GaugeMetricFamily("taskservice_dead_letters", "Dead letters that are kept.", value=broker.dead_letters)

@@ -14,14 +14,25 @@ from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, Field
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.routing import BaseConverter
 
 from taskservice.api import views
 from taskservice.api.description import problems
+from taskservice.api.errors import Problem, Refusal
 from taskservice.api.rooms import open_room
 from taskservice.api.services import Services
 from taskservice.errors import FieldError, InvalidSubmission
+from taskservice.file_names import check_filename
 
 UPLOAD_ENDPOINT = "files.upload"
+
+
+class NameConverter(BaseConverter):
+    """Whatever stands in the place of a name, separators included: the file store refuses it with 422."""
+
+    regex = ".+"
+    part_isolating = False
+    weight = 200  # as werkzeug's own for paths: whatever is more exact comes first
 
 
 class FileAddress(BaseModel):
@@ -51,9 +62,8 @@ def create_blueprint(services: Services) -> APIBlueprint:
         stored = [views.stored_file(file) for file in services.files.list()]
         return jsonify(views.Files(data=stored).model_dump())
 
-    # `path:` lets names with separators through to the file store, which refuses them with 422.
     @blueprint.get(
-        "/<path:filename>", summary="Download a file", responses={200: _DOWNLOAD, **problems(**_NAME_PROBLEMS)}
+        "/<name:filename>", summary="Download a file", responses={200: _DOWNLOAD, **problems(**_NAME_PROBLEMS)}
     )
     def download(path: FileAddress) -> Response:
         content = services.files.open(path.filename)
@@ -64,9 +74,16 @@ def create_blueprint(services: Services) -> APIBlueprint:
         response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"  # it is a stranger's content
         return response
 
-    @blueprint.delete("/<path:filename>", summary="Delete a file", responses={204: None, **problems(**_NAME_PROBLEMS)})
+    @blueprint.delete(
+        "/<name:filename>", summary="Delete a file", responses={204: None, **problems(**_DELETE_PROBLEMS)}
+    )
     def delete(path: FileAddress) -> Response:
-        services.files.delete(path.filename)
+        filename = check_filename(path.filename)
+        services.files.open(filename).close()  # that it does not exist comes before who needs it
+        user_id = services.files_in_use.user_of(filename)
+        if user_id is not None:
+            raise Refusal(_in_use(user_id))
+        services.files.delete(filename)
         return Response(status=204)
 
     return blueprint
@@ -87,6 +104,10 @@ def _sent_file() -> FileStorage:
     return sent[0]
 
 
+def _in_use(task_id: str) -> Problem:
+    return Problem(409, "file_in_use", "A task that has not ended names this file.", members={"task_id": task_id})
+
+
 _UPLOAD_BODY = {
     "required": True,
     "content": {
@@ -105,7 +126,9 @@ _DOWNLOAD = {
     "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},  # by what the file is
 }
 _NAME_PROBLEMS = {"_404": "No file has this name.", "_422": "The name is not one path segment."}
+_DELETE_PROBLEMS = {**_NAME_PROBLEMS, "_409": "A task that has not ended names the file; `task_id` says which."}
 _UPLOAD_PROBLEMS = {
+    "_408": "The body arrives too slowly.",
     "_413": "The file is larger than the upload limit.",
     "_415": "The body is not multipart/form-data.",
     "_422": "There is not exactly one file, or its name is not one path segment.",

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import reduce
 from typing import Protocol, TypeVar
 
@@ -21,11 +22,13 @@ from pydantic import BaseModel, Field
 from taskservice.api import exposition, views
 from taskservice.api.description import problems
 from taskservice.api.exposition import BrokerView, StoreView
+from taskservice.api.queues import queued_in
 from taskservice.api.rooms import open_room
 from taskservice.api.services import QueuePauses, TaskIndex, TaskPublisher
 from taskservice.api.workers import WorkerRoster
 from taskservice.errors import Unavailable
-from taskservice.model import Priority, Status, TaskFilter, now
+from taskservice.model import Priority, Status, now
+from taskservice.queues import work_queues
 from taskservice.records.measures import ACCEPTED, Histogram, Kind, Measured, Pace
 
 logger = logging.getLogger(__name__)
@@ -64,6 +67,8 @@ class Sources:
     roster: WorkerRoster
     dead_letters: DeadLetterCount
     internal_types: frozenset[str] = field(default_factory=frozenset)  # in the metrics, not in the statistics
+    task_types: Collection[str] = ()  # what clients may submit
+    dedicated: tuple[str, ...] = ()  # those of all types that have queues of their own
 
 
 class Durations(BaseModel):
@@ -133,14 +138,15 @@ def _view_store(sources: Sources) -> StoreView:
     return StoreView(
         measured=sources.measures.read(),
         paused=sources.pauses.paused(),
-        oldest_at={priority: sources.index.oldest_created_at(_queued(priority)) for priority in Priority},
+        oldest_at={queue.name: _oldest_at(queue.name, sources) for queue in work_queues(sources.dedicated)},
         workers=tuple(sources.roster.seen()),
         at=now(),
     )
 
 
-def _queued(priority: Priority) -> TaskFilter:
-    return TaskFilter(statuses=frozenset({Status.QUEUED}), priority=priority)
+def _oldest_at(name: str, sources: Sources) -> datetime | None:
+    wanted = queued_in(name, sources.task_types, sources.dedicated)
+    return min(filter(None, map(sources.index.oldest_created_at, wanted)), default=None)
 
 
 def _stats(measured: Measured, pace: Pace, internal_types: frozenset[str]) -> Stats:

@@ -6,7 +6,7 @@ Must not know the routes.
 from __future__ import annotations
 
 from flask import Flask, Response, current_app, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import Rule
 
 
@@ -15,10 +15,25 @@ def tell_methods_exactly(app: Flask) -> None:
     app.after_request(_correct_allow)
 
 
+def keep_methods_exact(app: Flask) -> None:
+    """GET /api/tasks/batch reads no task called batch: what the address's own route does not have is refused."""
+    app.before_request(_refuse_others)
+
+
+def _refuse_others() -> None:
+    if request.url_rule is None or not request.url_rule.arguments:
+        return
+    own = _own_rule()
+    if own is not None and own.rule != request.url_rule.rule:
+        raise MethodNotAllowed(valid_methods=sorted(_methods(own)))
+
+
 def rule_of_address() -> Rule | None:
     """The route that the address belongs to, whatever the request's method; None when there is none."""
-    if request.url_rule is not None:
-        return request.url_rule
+    return _own_rule() if request.url_rule is None else request.url_rule
+
+
+def _own_rule() -> Rule | None:
     adapter = current_app.create_url_adapter(request)
     if adapter is None:
         return None
@@ -30,7 +45,7 @@ def rule_of_address() -> Rule | None:
 
 
 def _correct_allow(response: Response) -> Response:
-    rule = rule_of_address() if "Allow" in response.headers else None
+    rule = _own_rule() if "Allow" in response.headers else None
     if rule is not None:
         response.headers["Allow"] = ", ".join(sorted(_methods(rule)))
     return response

@@ -1,4 +1,4 @@
-"""The 202 of a submission or a batch, given once for all requests with one Idempotency-Key.
+"""The answer of a request that changes something, given once for all requests with one Idempotency-Key.
 
 Must not know what the tasks do, nor how keys and records are kept.
 """
@@ -48,7 +48,7 @@ class Answer:
     Only a complete answer is given again: a repetition of any other makes up for what is missing.
     """
 
-    body: Mapping[str, Any]  # of a 202; links.self is its location
+    body: Mapping[str, Any]
     outcome: str | None = None  # "refused" or "unknown"
     problem: Problem | None = None  # answered in the place of the body when nothing was accepted
 
@@ -67,11 +67,18 @@ def promise(submission: Submission, services: Services, *, key: str | None, body
 
 
 def once(
-    first_id: str, services: Services, *, key: str | None, body: object, run: Callable[[str, bool], Answer]
+    first_id: str,
+    services: Services,
+    *,
+    key: str | None,
+    body: object,
+    run: Callable[[str, bool], Answer],
+    status: int = 202,
 ) -> Response:
     """The answer of `run`, or of an earlier request with this key. A key belongs to the decoded body and the address.
 
-    `run` gets the id of what is submitted, and whether that is an earlier request's that had no complete answer.
+    `run` gets the id of what is submitted, and whether that is an earlier request's that had no complete answer. The
+    `links.self` of a 202 is its location.
 
     Raises:
         Unavailable: with an outcome.
@@ -80,22 +87,25 @@ def once(
     """
     refuse_unusable_key(key)
     if key is None:
-        return _respond(run(first_id, False))
+        return _respond(run(first_id, False), status)
     key = f"{access.caller_id() or ''}:{key}"  # each caller's own
     reservation = _reserve(key, first_id, services, body)
     if reservation.answer is not None:
-        return _accepted(reservation.answer, is_replayed=True)
+        return _accepted(reservation.answer, status, is_replayed=True)
     try:
         answer = run(reservation.task_id, reservation.task_id != first_id)
     except Unavailable as error:
         if error.outcome == "refused":
             _release(key, services)
         raise
+    except Refusal:
+        _release(key, services)
+        raise
     if answer.outcome == "refused":
         _release(key, services)
     elif answer.outcome is None:
         _tell("not_settled", lambda: services.reservations.settle(key, answer.body))
-    return _respond(answer)
+    return _respond(answer, status)
 
 
 def refuse_unusable_key(key: str | None) -> None:
@@ -158,16 +168,17 @@ def _answer(submission: Submission) -> dict[str, Any]:
     return views.accepted_task(submission).model_dump()
 
 
-def _respond(answer: Answer) -> Response:
+def _respond(answer: Answer, status: int) -> Response:
     if answer.problem is not None:
         raise Refusal(answer.problem)
-    return _accepted(answer.body)
+    return _accepted(answer.body, status)
 
 
-def _accepted(answer: Mapping[str, Any], *, is_replayed: bool = False) -> Response:
+def _accepted(answer: Mapping[str, Any], status: int, *, is_replayed: bool = False) -> Response:
     response = jsonify(answer)
-    response.status_code = 202
-    response.headers["Location"] = answer["links"]["self"]
+    response.status_code = status
+    if status == 202:
+        response.headers["Location"] = answer["links"]["self"]
     if is_replayed:
         response.headers["Idempotency-Replayed"] = "true"
     return response

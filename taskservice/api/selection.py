@@ -99,14 +99,14 @@ def page_of(request: ListRequest, services: Services) -> tuple[list[Record], str
         page = services.index.page(wanted, limit=request.limit, cursor=request.cursor)
     except ValueError as error:
         raise InvalidSubmission([FieldError("/cursor", str(error))]) from error
-    fitting = _fitting(services.records.sizes_bytes(page.task_ids))
-    if fitting < len(page.task_ids):
-        page = services.index.page(wanted, limit=fitting, cursor=request.cursor)
+    count = fitting(services.records.sizes_bytes(page.task_ids))
+    if count < len(page.task_ids):
+        page = services.index.page(wanted, limit=count, cursor=request.cursor)
     return services.records.get_many(page.task_ids), page.next_cursor
 
 
-def _fitting(sizes_bytes: Sequence[int]) -> int:
-    """How many of them a page holds; at least one."""
+def fitting(sizes_bytes: Sequence[int]) -> int:
+    """How many of them are read at once, in that order; at least one."""
     totals = accumulate(sizes_bytes)
     return max(1, sum(total <= MAX_PAGE_BYTES for total in totals))
 

@@ -22,7 +22,10 @@ class TaskPublisher(Publisher, Protocol):
         """Returns once the broker has confirmed the message. Raises Unavailable."""
 
     def queue_states(self) -> Mapping[str, QueueState]:
-        """Each work queue by name. Raises Unavailable."""
+        """Each work queue by name, also one that is not published to any more while messages are left in it.
+
+        Raises Unavailable.
+        """
 
 
 class TaskRecords(Records, Protocol):
@@ -104,6 +107,13 @@ class QueuePauses(Protocol):
         """Raises Unavailable."""
 
 
+class InHand(Protocol):
+    """What workers have received and not yet acknowledged."""
+
+    def unacknowledged(self) -> Mapping[str, int]:
+        """By name of queue; nothing when it is not known."""
+
+
 class KeyReservations(Protocol):
     """Idempotency keys: of all requests with one key, one runs at a time and one is answered for all."""
 
@@ -117,6 +127,13 @@ class KeyReservations(Protocol):
         """Raises Unavailable."""
 
 
+class FilesInUse(Protocol):
+    """Which files tasks still need."""
+
+    def user_of(self, filename: str) -> str | None:
+        """The id of a task that is not final and names the file. Raises Unavailable."""
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything a request may use."""
@@ -128,7 +145,10 @@ class Services:
     run_times: RunTimes
     pauses: QueuePauses
     reservations: KeyReservations
+    in_hand: InHand
     files: FileStore
+    files_in_use: FilesInUse
     task_types: Mapping[str, TaskType]
     max_upload_bytes: int
+    dedicated: tuple[str, ...] = ()  # the types that have queues of their own
     allows_private_callbacks: bool = False

@@ -23,6 +23,7 @@ from taskservice.api.services import Services, TaskRecords
 from taskservice.model import Cancellation, Record, now
 from taskservice.submission import parse_submission
 
+ENDPOINT = "tasks.submit_task"
 MAX_WAIT_S = 30
 _TASK_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -172,6 +173,7 @@ _CANCEL_PROBLEMS = {
 }
 _SUBMIT_PROBLEMS = {
     "_400": "The body is not JSON.",
+    "_408": "The body arrives too slowly.",
     "_409": "Another request with this Idempotency-Key has not ended yet.",
     "_413": "The body is larger than 1 MiB.",
     "_415": "The body is not application/json.",

@@ -34,7 +34,7 @@ class TaskClient:
     """A client of one service, for one thread; a context manager, or `close()` it.
 
     Every call takes at most `timeout_s` seconds, repeats included: it follows Retry-After on 429, 503 and an
-    Idempotency-Key in flight, and asks again when a connection fails, unless that could do something twice.
+    Idempotency-Key in flight, and asks again when a connection fails.
 
     Every call may raise ApiError (NotFound, Conflict, Invalid, …), Unreachable and UnexpectedAnswer; InvalidArgument
     when no request can be made of its arguments.
@@ -143,8 +143,7 @@ class TaskClient:
 
     def run(self, task_id: str) -> Task:
         """A scheduled or retrying task now. Raises Conflict when it is neither."""
-        call = Call("POST", f"{task_path(task_id)}/run", body=encode_json({}), is_repeatable=False)
-        return self._json(call, Task.from_document)
+        return self._json(Call("POST", f"{task_path(task_id)}/run", headers=_new_key()), Task.from_document)
 
     def bulk(
         self,
@@ -154,12 +153,15 @@ class TaskClient:
         where: TaskQuery | None = None,
         dry_run: bool = False,
     ) -> BulkOutcome:
-        """The same to many tasks: either those named or those that `where` selects. Raises InvalidArgument."""
+        """The same to many tasks: either those named or those that `where` selects. Raises InvalidArgument.
+
+        There may be no time for all of them: see `BulkOutcome.untried`.
+        """
         if (task_ids is None) == (where is None):
             raise InvalidArgument("give either task_ids or where")
         wanted = {"task_ids": [*task_ids]} if task_ids is not None else {"filter": query_members(where or {})}
         body = encode_json({"action": action, **wanted, "dry_run": dry_run})
-        call = Call("POST", "/api/tasks/bulk", body=body, is_repeatable=dry_run or action == "cancel")
+        call = Call("POST", "/api/tasks/bulk", body=body, headers=_new_key())
         return self._json(call, BulkOutcome.from_document)
 
     def queues(self) -> tuple[Queue, ...]:
@@ -192,7 +194,7 @@ class TaskClient:
         return target
 
     def _submit(self, path: str, body: Mapping[str, Any], idempotency_key: str | None) -> AcceptedTask:
-        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else _new_key()
 
         def receive(answer: requests.Response) -> tuple[Document, bool]:
             return answer.json(), answer.headers.get("Idempotency-Replayed") == "true"
@@ -271,3 +273,8 @@ def _save(answer: requests.Response, target: Path) -> None:
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _new_key() -> dict[str, str]:
+    """So that a request whose answer was lost may be sent again."""
+    return {"Idempotency-Key": str(uuid.uuid4())}

@@ -116,11 +116,12 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class BulkOutcome:
-    """What became of many tasks at once: `failed` gives each id its reason."""
+    """What became of many tasks at once: `failed` gives each id its reason, `untried` names those to ask for again."""
 
     matched: int
     succeeded: tuple[str, ...]
     failed: Mapping[str, str]
+    untried: tuple[str, ...]
     document: Document = field(repr=False, compare=False)
 
     @classmethod
@@ -129,6 +130,7 @@ class BulkOutcome:
             matched=document["matched"],
             succeeded=tuple(document["succeeded"]),
             failed=dict(document["failed"]),
+            untried=tuple(document["untried"]),
             document=document,
         )
 

@@ -40,7 +40,7 @@ LONGEST_PAUSE_S = 5.0  # where the service does not say
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request. `is_repeatable`: done twice it has the effect of once, so a lost answer may be asked for again."""
+    """One request that, done twice, has the effect of once: so a lost answer may be asked for again."""
 
     method: str
     path: str
@@ -48,7 +48,6 @@ class Call:
     body: bytes | None = None  # JSON
     upload: Path | None = None  # sent as the multipart field `file`
     headers: Mapping[str, str] = field(default_factory=dict)
-    is_repeatable: bool = True
     hold_s: float = 0.0  # the service keeps the answer back for so long, on purpose
 
 
@@ -77,7 +76,7 @@ class Transport:
 
         `timeout_s` shortens the bound for this call.
 
-        Raises ApiError, Unreachable, UnexpectedAnswer: the last failure, once repeating is unsafe or out of time.
+        Raises ApiError, Unreachable, UnexpectedAnswer: the last failure, once repeating is of no use or out of time.
         """
         bound_s = self.timeout_s if timeout_s is None else min(timeout_s, self.timeout_s)
         deadline = time.monotonic() + bound_s + call.hold_s
@@ -86,7 +85,7 @@ class Transport:
                 return self._try(call, receive, deadline - time.monotonic())
             except ClientError as failure:
                 pause_s = _pause_s(failure, backoff_s)
-                if not _may_repeat(call, failure) or time.monotonic() + pause_s >= deadline:
+                if not _may_repeat(failure) or time.monotonic() + pause_s >= deadline:
                     raise
                 if self._on_repeat is not None:
                     self._on_repeat(failure, pause_s)
@@ -169,13 +168,9 @@ def _checked_key(api_key: str | None) -> str | None:
     return api_key
 
 
-def _may_repeat(call: Call, failure: ClientError) -> bool:
+def _may_repeat(failure: ClientError) -> bool:
     match failure:
-        case Unreachable():
-            return call.is_repeatable or not failure.was_sent
-        case ServiceUnavailable():
-            return call.is_repeatable or failure.outcome == "refused"
-        case RateLimited():
+        case Unreachable() | ServiceUnavailable() | RateLimited():
             return True
         case Conflict():
             return failure.error == "idempotency_in_flight"

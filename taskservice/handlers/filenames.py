@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from taskservice.errors import InvalidFileName
-from taskservice.files import check_filename
+from taskservice.file_names import check_filename
 
 
 def usable_filename(name: str) -> str:

@@ -120,8 +120,10 @@ def test_files_of_tasks_that_are_not_final_are_kept(client: Client) -> None:
     with client.paused():
         waiting = client.submitted(wish, task_type="file_processing", priority="low")
         client.run(wish, task_type="file_processing")  # another task that needs it ends
+        problem(client.call("DELETE", f"/api/files/{name}"), 409, "file_in_use")
     task = client.finished(waiting)
 
+    assert client.call("DELETE", f"/api/files/{name}").status_code == 204
     assert (task["status"], task["result"]["size_bytes"]) == ("succeeded", len(TEXT))
 
 

@@ -84,10 +84,11 @@ def test_it_describes_itself_in_openapi_3_1(client: Client) -> None:
 def test_the_description_can_be_tried_out(client: Client) -> None:
     """`GET /docs` (interactive)"""
     page = client.get("/docs")
-    script = client.get("/docs/assets/js/swagger-ui-bundle.js")
+    own, library = client.get("/docs/page.js"), client.get("/docs/assets/js/swagger-ui-bundle.js")
 
-    assert (page.status_code, script.status_code) == (200, 200)
-    assert "/openapi.json" in page.text
+    assert [one.status_code for one in (page, own, library)] == [200] * 3
+    assert "/docs/page.js" in page.text
+    assert "/openapi.json" in own.text
 
 
 def test_the_console_is_at_the_root(client: Client) -> None:

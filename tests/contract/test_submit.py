@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from taskservice.records.deliveries import WebhookSecrets
 from taskservice.records.script import connect
+from taskservice.records.webhook_secrets import WebhookSecrets
 from tests.contract.client import PATIENCE_S, Client, pointers, problem
 from tests.support.receiver import receiving
 from tests.support.service import Service

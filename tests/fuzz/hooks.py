@@ -6,9 +6,12 @@ Loaded by schemathesis, which knows nothing of pytest.
 from __future__ import annotations
 
 import os
+import uuid
 from typing import Any
 
 import schemathesis
+
+from tests.fuzz.examples import make_true
 
 
 @schemathesis.hook
@@ -16,6 +19,14 @@ def before_load_schema(_context: schemathesis.HookContext, raw_schema: dict[str,
     _require_keys(raw_schema)
     _keep_webhooks_here(raw_schema)
     _link_what_is_made(raw_schema)
+    make_true(raw_schema, os.environ["FUZZ_URL"], os.environ["FUZZ_KEY"], os.environ["FUZZ_CALLBACK"])
+
+
+@schemathesis.hook
+def before_call(_context: schemathesis.HookContext, case: schemathesis.Case[Any], _kwargs: dict[str, Any]) -> None:
+    """An example's Idempotency-Key is for one request: `x-used-once`."""
+    if case.meta is not None and case.meta.phase.name == "examples" and "Idempotency-Key" in (case.headers or {}):
+        case.headers["Idempotency-Key"] = str(uuid.uuid4())
 
 
 def _require_keys(raw_schema: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from app import create_app
 from taskservice.settings import load_settings
 from tests.support.fakes import (
     MemoryBroker,
+    MemoryFilesInUse,
     MemoryIndex,
     MemoryPauses,
     MemoryRecords,
@@ -49,6 +50,7 @@ class Api:
             run_times=self.run_times,
             pauses=self.pauses,
             reservations=self.reservations,
+            files_in_use=MemoryFilesInUse(self.records),
             keys=MemoryKeys(),
         )
         self.client: FlaskClient = app.test_client()

@@ -22,6 +22,7 @@ class MemoryBroker:
         self.published: list[Submission] = []
         self.attempts: list[int] = []  # of each message that was published
         self.consuming = {priority.queue: 1 for priority in Priority}
+        self.left_over: dict[str, int] = {}  # messages in queues of types that are listed no more
         self.is_down = False
         self.takes: int | None = None  # of several messages, only the first so many
 
@@ -44,7 +45,8 @@ class MemoryBroker:
             raise Unavailable("broker")
         carried = [submission.priority.queue for submission in self.published]
         names = [priority.queue for priority in Priority]
-        return {name: QueueState(name, carried.count(name), self.consuming.get(name, 0)) for name in names}
+        depths = {name: carried.count(name) for name in names} | self.left_over
+        return {name: QueueState(name, depth, self.consuming.get(name, 0)) for name, depth in depths.items()}
 
 
 class MemoryRecords:
@@ -116,7 +118,7 @@ class MemoryRecords:
     def hasten(self, task_id: str, *, attempt: int) -> bool:
         self.ping()
         record = self.kept[task_id]
-        if record.status not in (Status.SCHEDULED, Status.RETRYING) or attempt != record.attempt + 1:
+        if record.status not in (Status.SCHEDULED, Status.RETRYING) or attempt != record.next_attempt:
             return False
         status = Status.QUEUED if record.status is Status.SCHEDULED else record.status
         self.put(replace(record, status=status, due_at=now()))
@@ -196,6 +198,20 @@ class MemoryPauses:
     def paused(self) -> frozenset[str]:
         self._records.ping()
         return frozenset(self._paused)
+
+
+class MemoryFilesInUse:
+    """Of parameters that are flat, as those of the service's own types are."""
+
+    def __init__(self, records: MemoryRecords) -> None:
+        self._records = records
+
+    def user_of(self, filename: str) -> str | None:
+        self._records.ping()
+        for task_id, record in self._records.kept.items():
+            if not record.status.is_final and filename in record.submission.parameters.values():
+                return task_id
+        return None
 
 
 @dataclass(slots=True)

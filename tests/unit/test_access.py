@@ -13,8 +13,9 @@ from flask import Flask, Response, jsonify, request
 from flask.cli import run_command
 from flask.testing import FlaskClient
 
-from taskservice.api import bodies, errors
-from taskservice.api.access import Door, caller, guard, public_address, require_keys
+from taskservice.api import errors, streams
+from taskservice.api.access import Door, caller, guard
+from taskservice.api.exposure import public_address, require_keys
 from taskservice.errors import ConfigurationError
 from taskservice.keys import Scope, make_key
 from taskservice.model import RateLimit
@@ -31,6 +32,7 @@ RULES = {
     "/readyz": "GET",
     "/openapi.json": "GET",
     "/docs": "GET",
+    "/docs/<filename>": "GET",
     "/docs/assets/<path:filename>": "GET",
     "/console/<path:filename>": "GET",
     "/metrics": "GET",
@@ -68,7 +70,10 @@ NEEDED = {
     ("POST", "/api/queues/low_priority/purge"): Scope.MANAGE,
     ("DELETE", "/api/files/a.csv"): Scope.MANAGE,
 }
-OPEN = ["/", "/console/console.js", "/healthz", "/readyz", "/openapi.json", "/docs", "/docs/assets/css/swagger-ui.css"]
+OPEN = [
+    *("/", "/console/console.js", "/healthz", "/readyz", "/openapi.json"),
+    *("/docs", "/docs/page.js", "/docs/examples.js", "/docs/assets/css/swagger-ui.css"),
+]
 
 
 @dataclass
@@ -92,7 +97,7 @@ class Service:
         self.meter = MemoryMeter()
         app = Flask(__name__, static_folder=None)
         errors.answer_problems(app)
-        bodies.bound_bodies(app, upload_endpoint="none", max_upload_bytes=0)
+        streams.pace_bodies(app)
         rate = RateLimit.parse("100/m")
         guard(app, Door(self.keys, self.meter, rate, is_public, allowed_hosts=hosts, trusted_proxies=proxies))
         for rule, methods in RULES.items():

@@ -16,10 +16,11 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from app import create_app
-from taskservice.api import bodies, views
+from taskservice.api import bodies, strict_json, views
 from taskservice.errors import ConfigurationError, InvalidSubmission
 from taskservice.model import Attempt, ErrorInfo, Priority, Record, Status, Submission, now
 from taskservice.settings import load_settings
+from tests.conftest import WaitUntil
 from tests.support.api import MAX_UPLOAD_BYTES, UNKNOWN_ID, Api, assert_problem, open_api, pointers, submit
 from tests.support.fakes import MemoryBroker, MemoryRecords
 from tests.support.keys import MemoryKeys
@@ -139,11 +140,11 @@ def test_what_is_not_json_is_a_bad_request(client: FlaskClient, body: bytes) -> 
 def test_brackets_inside_strings_do_not_nest() -> None:
     text = "[" * 200 + '"\\'
 
-    assert bodies.decode_json(json.dumps([text]).encode()) == [text]
+    assert strict_json.decode_json(json.dumps([text]).encode()) == [text]
 
 
 def test_nesting_of_100_is_still_json() -> None:
-    assert bodies.decode_json(b"[" * 100 + b"]" * 100)
+    assert strict_json.decode_json(b"[" * 100 + b"]" * 100)
 
 
 @pytest.mark.parametrize("number", [b"9" * 5000, b"-" + b"9" * 5000, b"18446744073709551616", b"1e999", b"-1e999"])
@@ -152,14 +153,14 @@ def test_nesting_of_100_is_still_json() -> None:
 )
 def test_numbers_beyond_all_measure_do_not_validate(number: bytes, body: bytes, pointer: str) -> None:
     with pytest.raises(InvalidSubmission) as caught:
-        bodies.decode_json(body % number)
+        strict_json.decode_json(body % number)
 
     assert [error.pointer for error in caught.value.errors] == [pointer]
 
 
 @pytest.mark.parametrize("number", [b"18446744073709551615", b"-9223372036854775808", b"1e308", b"0"])
 def test_numbers_of_64_bits_are_read(number: bytes) -> None:
-    assert bodies.decode_json(number) == json.loads(number)
+    assert strict_json.decode_json(number) == json.loads(number)
 
 
 @pytest.mark.parametrize("character", ["\\u0000", "\\ud800", "\\udfff", "\\ud800\\ud800"])
@@ -391,7 +392,27 @@ def test_a_name_that_is_not_one_segment_is_refused(client: FlaskClient, name: st
 
 
 def test_a_download_of_a_path_is_refused(client: FlaskClient) -> None:
-    assert_problem(client.get("/api/files/..%2Fsecret"), 422, "invalid_request")
+    for name in ("..%2Fsecret", "%2Fetc%2Fpasswd", "/etc/passwd", "a//b", "a%2F", "%2F", "a%00b"):
+        assert_problem(client.get(f"/api/files/{name}"), 422, "invalid_request")
+        assert_problem(client.delete(f"/api/files/{name}"), 422, "invalid_request")
+
+
+def test_two_slashes_are_another_address_and_no_detour(client: FlaskClient) -> None:
+    assert_problem(client.get("/api//tasks"), 404, "not_found")
+    assert_problem(client.get("/api/files/"), 404, "not_found")
+
+
+def test_a_file_that_a_task_still_needs_is_not_deleted(client: FlaskClient, records: MemoryRecords) -> None:
+    upload(client, "needed.csv", b"a\n1\n")
+    task_id = submit(client, parameters={"file": "needed.csv"}).get_json()["task_id"]
+
+    refused = assert_problem(client.delete("/api/files/needed.csv"), 409, "file_in_use")
+    records.cancel_many([task_id])
+    deleted = client.delete("/api/files/needed.csv")
+
+    assert refused["task_id"] == task_id
+    assert deleted.status_code == 204
+    assert_problem(client.delete("/api/files/needed.csv"), 404, "file_not_found")
 
 
 def test_an_upload_has_exactly_one_file_and_nothing_else(client: FlaskClient) -> None:
@@ -458,10 +479,13 @@ def test_ready_means_broker_store_and_a_consumer_on_every_queue(client: FlaskCli
     assert client.get("/readyz").get_json() == {"status": "ready"}
 
 
-def test_not_ready_names_what_is_missing(client: FlaskClient, broker: MemoryBroker, records: MemoryRecords) -> None:
+def test_not_ready_names_what_is_missing(
+    client: FlaskClient, broker: MemoryBroker, records: MemoryRecords, wait_until: WaitUntil
+) -> None:
     broker.consuming = {"high_priority": 1, "normal_priority": 0}
     idle = assert_problem(client.get("/readyz"), 503, "not_ready")
     broker.is_down = records.is_down = True
+    wait_until(lambda: client.get("/readyz").get_json()["missing"] != idle["missing"], 5, "another verdict")
     down = assert_problem(client.get("/readyz"), 503, "not_ready")
 
     assert idle["missing"] == ["normal_priority", "low_priority"]
@@ -490,7 +514,7 @@ def test_every_route_of_the_api_is_described_and_fails_with_problem_documents(cl
     described = client.get("/openapi.json").get_json()["paths"]
 
     routed = {
-        (re.sub(r"<(?:path:)?(\w+)>", r"{\1}", rule.rule), method.lower())
+        (re.sub(r"<(?:name:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in client.application.url_map.iter_rules()
         if rule.rule.startswith("/api/")
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
@@ -510,7 +534,7 @@ def test_the_described_examples_work_as_they_stand(client: FlaskClient) -> None:
 
 
 def test_the_interactive_page_loads_nothing_from_elsewhere(client: FlaskClient) -> None:
-    page = client.get("/docs")
+    page = client.get("/docs", buffered=True)
 
     assert page.status_code == 200
     assert "//" not in page.text.replace("<!--", "")

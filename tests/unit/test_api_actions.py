@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from werkzeug.test import TestResponse
 
 from taskservice.model import Attempt, ErrorInfo, Status, now
 from tests.support.api import UNKNOWN_ID, Api, assert_problem, open_api, pointers
@@ -177,6 +178,15 @@ def test_a_task_that_waits_for_its_time_runs_now(api: Api, status: str, attempt:
     assert published.due_at <= now()
 
 
+def test_a_task_whose_worker_was_lost_runs_now_as_the_same_attempt(api: Api) -> None:
+    task_id = task_in(api, Status.RETRYING)
+    api.records.put(replace(api.records.kept[task_id], repeats_attempt=True))
+
+    response = api.client.post(f"/api/tasks/{task_id}/run")
+
+    assert (response.status_code, api.broker.attempts) == (202, [1])
+
+
 @pytest.mark.parametrize("status", [Status.QUEUED, Status.RUNNING, *FINAL])
 def test_only_a_task_that_waits_for_its_time_can_be_run(api: Api, status: Status) -> None:
     response = api.client.post(f"/api/tasks/{task_in(api, status)}/run")
@@ -191,5 +201,59 @@ def test_a_task_that_could_not_be_published_again_keeps_its_time(api: Api) -> No
 
     response = api.client.post(f"/api/tasks/{task_id}/run")
 
-    assert "outcome" not in assert_problem(response, 503, "broker_unavailable")
+    assert assert_problem(response, 503, "broker_unavailable")["outcome"] == "unknown"
     assert api.records.kept[task_id].status is Status.SCHEDULED
+
+
+def test_a_run_with_a_key_is_published_once(api: Api) -> None:
+    task_id = task_in(api, Status.SCHEDULED, delay=3600)
+
+    first, second = (run(api, task_id, key="k") for _ in range(2))
+
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert second.get_json() == first.get_json()
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert len(api.broker.published) == 1
+
+
+def test_a_run_that_ended_unknown_is_made_sure_by_its_repetition(api: Api) -> None:
+    task_id = task_in(api, Status.SCHEDULED, delay=3600)
+    api.broker.is_down = True
+    unknown = assert_problem(run(api, task_id, key="k"), 503, "broker_unavailable")
+    api.broker.is_down = False
+    api.reservations.forget_flights()
+    record = api.records.kept[task_id]
+    api.records.put(replace(record, status=Status.SUCCEEDED))  # the message had arrived
+
+    repeated = run(api, task_id, key="k")
+
+    assert unknown["outcome"] == "unknown"
+    assert (repeated.status_code, repeated.get_json()["status"]) == (202, "succeeded")
+    assert api.broker.published == []
+
+
+def test_a_run_that_was_refused_leaves_its_key_free(api: Api) -> None:
+    task_id = task_in(api, Status.RUNNING)
+    assert_problem(run(api, task_id, key="k"), 409, "task_not_waiting")
+    api.records.put(replace(api.records.kept[task_id], status=Status.RETRYING))
+
+    response = run(api, task_id, key="k")
+
+    assert response.status_code == 202
+    assert [one.task_id for one in api.broker.published] == [task_id]
+
+
+@pytest.mark.parametrize("action", ["retry", "run"])
+def test_without_a_store_nothing_is_done_and_a_key_may_have_done_it_before(api: Api, action: str) -> None:
+    task_id = task_in(api, Status.SCHEDULED)
+    api.records.is_down = True
+    url = f"/api/tasks/{task_id}/{action}"
+
+    plain = assert_problem(api.client.post(url), 503, "store_unavailable")
+    keyed = assert_problem(api.client.post(url, headers={"Idempotency-Key": "k"}), 503, "store_unavailable")
+
+    assert (plain["outcome"], keyed["outcome"]) == ("refused", "unknown")
+
+
+def run(api: Api, task_id: str, *, key: str) -> TestResponse:
+    return api.client.post(f"/api/tasks/{task_id}/run", headers={"Idempotency-Key": key})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from taskservice.api.bulk import AT_ONCE
-from taskservice.model import Status
+from taskservice.api.tally import AT_ONCE, Tally, act_on
+from taskservice.model import Record, Status
 from tests.support.api import UNKNOWN_ID, Api, assert_problem, open_api, pointers
+from tests.support.fakes import MemoryRecords
 
 
 @pytest.fixture
@@ -21,14 +23,15 @@ def api(tmp_path: Path) -> Iterator[Api]:
         yield api
 
 
-def bulk(api: Api, action: str, **members: Any) -> TestResponse:
-    return api.client.post("/api/tasks/bulk", json={"action": action, **members})
+def bulk(api: Api, action: str, *, key: str | None = None, **members: Any) -> TestResponse:
+    headers = {} if key is None else {"Idempotency-Key": key}
+    return api.client.post("/api/tasks/bulk", json={"action": action, **members}, headers=headers)
 
 
 def outcome(response: TestResponse) -> dict[str, Any]:
     assert response.status_code == 200, response.text
     found: dict[str, Any] = response.get_json()
-    assert found.keys() == {"matched", "succeeded", "failed", "created"}
+    assert found.keys() == {"matched", "succeeded", "failed", "created", "has_more", "untried"}
     return found
 
 
@@ -86,7 +89,8 @@ def test_a_filter_matches_what_has_all_it_names(api: Api, wanted: dict[str, Any]
 
     dry = outcome(bulk(api, "cancel", filter=wanted, dry_run=True))
 
-    assert dry == {"matched": matched, "succeeded": [], "failed": {}, "created": {}}
+    nothing = {"succeeded": [], "failed": {}, "created": {}, "has_more": False, "untried": []}
+    assert dry == {"matched": matched, **nothing}
 
 
 def test_a_filter_acts_on_every_page(api: Api) -> None:
@@ -170,7 +174,9 @@ def test_without_a_store_nothing_is_done(api: Api, action: str) -> None:
     task_id = api.submitted()
     api.records.is_down = True
 
-    assert_problem(bulk(api, action, task_ids=[task_id]), 503, "store_unavailable")
+    document = assert_problem(bulk(api, action, task_ids=[task_id]), 503, "store_unavailable")
+
+    assert document["outcome"] == {"cancel": "unknown", "retry": "refused"}[action]
 
 
 def test_a_store_that_goes_away_half_way_leaves_the_rest_named(api: Api) -> None:
@@ -181,3 +187,90 @@ def test_a_store_that_goes_away_half_way_leaves_the_rest_named(api: Api) -> None
 
     assert found["succeeded"] == task_ids[:AT_ONCE]
     assert found["failed"] == {task_ids[-1]: "store_unavailable"}
+
+
+# With an Idempotency-Key, and without time
+
+
+def test_a_repetition_gets_the_first_answer_and_repeats_no_task(api: Api) -> None:
+    task_ids = [ended(api), ended(api)]
+
+    first, second = (bulk(api, "retry", key="k", filter={"status": "failed"}) for _ in range(2))
+
+    assert outcome(first)["succeeded"] == outcome(second)["succeeded"] == task_ids[::-1]
+    assert second.data == first.data
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert retried_from(api) == sorted(task_ids)
+
+
+def test_a_repetition_of_what_was_cut_short_goes_on_with_the_rest(api: Api) -> None:
+    task_ids = [ended(api) for _ in range(5)]
+    api.broker.takes = 2
+    first = outcome(bulk(api, "retry", key="k", task_ids=task_ids))
+    api.broker.takes = None
+
+    second = outcome(bulk(api, "retry", key="k", task_ids=task_ids))
+
+    assert (first["succeeded"], len(first["failed"])) == (task_ids[:2], 3)
+    assert (second["succeeded"], second["failed"]) == (task_ids, {})
+    assert first["created"].items() <= second["created"].items()
+    assert retried_from(api) == sorted(task_ids)
+
+
+def test_a_key_with_another_wish_is_refused(api: Api) -> None:
+    task_id = ended(api)
+    bulk(api, "retry", key="k", task_ids=[task_id])
+
+    assert_problem(bulk(api, "cancel", key="k", task_ids=[task_id]), 422, "idempotency_key_reused")
+
+
+def test_a_dry_run_takes_no_key(api: Api) -> None:
+    task_id = ended(api)
+
+    bulk(api, "retry", key="k", task_ids=[task_id], dry_run=True)
+
+    assert outcome(bulk(api, "retry", key="k", task_ids=[task_id]))["succeeded"] == [task_id]
+
+
+def test_when_time_is_up_the_rest_is_named_and_not_tried() -> None:
+    task_ids = [str(number) for number in range(3 * AT_ONCE)]
+    acted: list[str] = []
+
+    def act(chunk: Sequence[str], tally: Tally) -> None:
+        acted.extend(chunk)
+        for task_id in chunk:
+            tally.succeed(task_id)
+
+    tally = act_on(task_ids, act, end_at=time.monotonic())
+
+    assert tally.succeeded == acted == task_ids[:AT_ONCE]
+    assert tally.untried == task_ids[AT_ONCE:]
+    assert (tally.outcome, tally.matched) == ("refused", 3 * AT_ONCE)
+
+
+def test_large_records_are_read_few_at_once(api: Api) -> None:
+    task_ids = [ended(api, parameters={"data": "x" * 900_000}) for _ in range(20)]
+    reader = CountingReader(api.records)
+    api.records.get_many = reader.get_many  # type: ignore[method-assign]
+
+    found = outcome(bulk(api, "retry", task_ids=task_ids))
+
+    assert found["succeeded"] == task_ids
+    assert max(reader.read_at_once) < 10
+
+
+class CountingReader:
+    """Reads records as the store does, and notes how many at once."""
+
+    def __init__(self, records: MemoryRecords) -> None:
+        self._get_many = records.get_many
+        self.read_at_once: list[int] = []
+
+    def get_many(self, task_ids: Sequence[str]) -> list[Record]:
+        self.read_at_once.append(len(task_ids))
+        return self._get_many(task_ids)
+
+
+def retried_from(api: Api) -> list[str]:
+    """The first tasks of all that were published as repetitions."""
+    return sorted(one.retried_from for one in api.broker.published if one.retried_from)

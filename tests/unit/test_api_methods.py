@@ -37,6 +37,14 @@ def test_allow_names_the_methods_of_the_address_and_no_others(
     assert set(response.headers["Allow"].split(", ")) == allowed
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+@pytest.mark.parametrize("address", ["/api/tasks/batch", "/api/tasks/bulk"])
+def test_an_address_of_its_own_is_no_task(api: Api, method: str, address: str) -> None:
+    response = api.client.open(address, method=method)
+
+    assert (response.status_code, response.headers["Allow"]) == (405, "OPTIONS, POST")
+
+
 @pytest.mark.parametrize("key", ["", "x" * 256])
 def test_a_dry_run_refuses_the_key_that_a_submission_would(api: Api, key: str) -> None:
     response = api.client.post("/api/tasks?dry_run=true", json=TASK, headers={"Idempotency-Key": key})

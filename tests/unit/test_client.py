@@ -324,19 +324,25 @@ def test_an_answer_that_breaks_off_is_asked_for_again(server: ScriptedServer, cl
     assert client.get(TASK_ID).has_succeeded
 
 
+OUTCOME = {"matched": 2, "succeeded": ["a"], "failed": {"b": "already_final"}, "untried": []}
+
+
 @pytest.mark.parametrize(
-    "act", [lambda client: client.run(TASK_ID), lambda client: client.bulk("retry", task_ids=[TASK_ID])]
+    ("act", "answer"),
+    [
+        (lambda client: client.run(TASK_ID), Answer(202, task_document("queued"))),
+        (lambda client: client.bulk("retry", task_ids=[TASK_ID]), Answer(body=OUTCOME)),
+    ],
 )
-def test_what_could_happen_twice_is_not_repeated(
-    server: ScriptedServer, client: TaskClient, act: Callable[[TaskClient], object]
+def test_what_could_happen_twice_is_repeated_with_its_key(
+    server: ScriptedServer, client: TaskClient, act: Callable[[TaskClient], object], answer: Answer
 ) -> None:
-    server.play(DROPPED)
+    server.play(DROPPED, answer)
 
-    with pytest.raises(Unreachable) as caught:
-        act(client)
+    act(client)
 
-    assert caught.value.was_sent
-    assert len(server.requests) == 1
+    first, second = (request.headers["Idempotency-Key"] for request in server.requests)
+    assert first == second
 
 
 def test_what_was_refused_for_sure_is_repeated_whatever_it_is(server: ScriptedServer, client: TaskClient) -> None:
@@ -604,7 +610,7 @@ def test_retry_gives_the_new_task(server: ScriptedServer, client: TaskClient) ->
 
 
 def test_bulk_takes_ids_or_a_selection(server: ScriptedServer, client: TaskClient) -> None:
-    server.play(Answer(body={"matched": 2, "succeeded": ["a"], "failed": {"b": "already_final"}}))
+    server.play(Answer(body=OUTCOME))
 
     outcome = client.bulk("cancel", where={"status": Status.QUEUED, "tag": "nightly"}, dry_run=True)
 

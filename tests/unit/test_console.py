@@ -12,7 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app import create_app
-from taskservice.api import console
+from taskservice.api import console, headers
 from taskservice.model import Priority, Status
 from taskservice.settings import load_settings
 
@@ -46,6 +46,7 @@ class Markup(HTMLParser):
 @pytest.fixture
 def client() -> Iterator[FlaskClient]:
     app = Flask(__name__, static_folder=None)
+    headers.tell_browsers(app)
     app.register_blueprint(console.create_blueprint())
     with app.test_client() as client:
         yield client

@@ -32,7 +32,7 @@ from taskservice.handlers.data_processing import (
     summarize_file,
     summarize_table,
 )
-from taskservice.model import MailServer, StoredFile
+from taskservice.model import MailServer, Receivers, StoredFile
 
 ENDLESS = "SELECT count(*) FROM range(1000000) a, range(1000000) b"
 ROWS = [{"city": "Oslo", "n": 1}, {"city": "Rome", "n": 4}, {"city": "Oslo", "n": None}]
@@ -102,6 +102,10 @@ class Context:
         raise NotImplementedError
 
     def webhook_secrets(self, key_id: str | None) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    @property
+    def receivers(self) -> Receivers:
         raise NotImplementedError
 
 

@@ -28,7 +28,7 @@ from pydantic import ValidationError
 
 from taskservice.errors import PermanentError, StoredFileNotFound, TaskCancelled, TransientError
 from taskservice.handlers.email_sending import MAX_ATTACHMENT_BYTES, EmailParameters, send_email
-from taskservice.model import MailServer, StoredFile
+from taskservice.model import MailServer, Receivers, StoredFile
 
 SENDER = "tasks@service.example.com"
 PASSWORD = "correct-horse"
@@ -95,6 +95,10 @@ class Context:
         self.marks[key] = value
 
     def webhook_secrets(self, key_id: str | None) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    @property
+    def receivers(self) -> Receivers:
         raise NotImplementedError
 
 

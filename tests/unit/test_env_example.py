@@ -1,6 +1,6 @@
-""".env.example, docker-compose.yml and the settings name the same variables with the same defaults.
+""".env.example, the two compose files and the settings name the same variables with the same defaults.
 
-Must not start anything: it reads the two files and load_settings.
+Must not start anything: it reads the files and load_settings.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from taskservice.settings import load_settings
 ROOT = Path(__file__).resolve().parents[2]
 ASSIGNMENT = re.compile(r"^(?P<name>[A-Z][A-Z0-9_]*)=(?P<value>.*)$")
 INTERPOLATION = re.compile(r"\$\{(?P<name>[A-Z][A-Z0-9_]*):-(?P<default>[^}]*)\}")
-PASSWORD_FOR_LOOPBACK = {("RABBITMQ_PASSWORD", "guest")}  # the broker's own default, which .env.example leaves empty
+COMPOSE_FILES = ("docker-compose.yml", "docker-compose.cluster.yml")
+# Which .env.example leaves empty, and the containers refuse on any other address.
+FOR_LOOPBACK = {("RABBITMQ_PASSWORD", "guest"), ("RABBITMQ_ERLANG_COOKIE", "only-for-loopback")}
 
 
 class RecordingEnvironment(Mapping[str, str]):
@@ -35,13 +37,20 @@ class RecordingEnvironment(Mapping[str, str]):
         return 0
 
 
+LOGIN_OF_THE_BROKER = {"RABBITMQ_MANAGEMENT_URL"}  # it needs none of its own, so compose names the address
+
+
 def read_example() -> dict[str, str]:
     lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
     return {match["name"]: match["value"] for match in map(ASSIGNMENT.match, lines) if match}
 
 
+def read_compose_files() -> str:
+    return "".join((ROOT / name).read_text(encoding="utf-8") for name in COMPOSE_FILES)
+
+
 def read_interpolations() -> set[tuple[str, str]]:
-    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    text = read_compose_files()
     return {(match["name"], match["default"]) for match in INTERPOLATION.finditer(text)}
 
 
@@ -66,7 +75,8 @@ def test_compose_passes_every_setting_on() -> None:
 
 def test_every_secret_that_may_come_from_a_file_is_marked_and_left_empty() -> None:
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
-    secrets = {name.removesuffix("_FILE") for name in names_the_settings_read() if name.endswith("_FILE")}
+    from_files = {name.removesuffix("_FILE") for name in names_the_settings_read() if name.endswith("_FILE")}
+    secrets = from_files - LOGIN_OF_THE_BROKER
 
     missing = {name for name in secrets if not re.search(rf"^# Secret\. .*\n{name}=$", text, re.MULTILINE)}
 
@@ -89,13 +99,13 @@ def test_every_variable_is_explained_on_the_line_above_it() -> None:
 def test_the_example_states_the_defaults_of_compose() -> None:
     example = read_example()
 
-    different = {(n, v) for n, v in read_interpolations() - PASSWORD_FOR_LOOPBACK if example.get(n) != v}
+    different = {(n, v) for n, v in read_interpolations() - FOR_LOOPBACK if example.get(n) != v}
 
     assert different == set()
 
 
 def test_every_compose_variable_has_a_default() -> None:
-    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    text = read_compose_files()
 
     without_default = re.findall(r"(?<!\$)\$(?:[A-Z_]+|\{[A-Z0-9_]+\})", text)
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ from flask_openapi3.openapi import OpenAPI
 from werkzeug.test import TestResponse
 
 from taskservice.api import errors, events
+from taskservice.api.live import follower, resuming
 from taskservice.errors import Unavailable
-from taskservice.live import INBOX_BATCHES, Live
+from taskservice.listeners import INBOX_BATCHES
+from taskservice.live import Live
 from taskservice.model import Attempt, Priority, Progress, Record, Status, Submission, now
 from taskservice.records.events import BEGINNING, EventId, TaskEvent
 from tests.support.api import UNKNOWN_ID, assert_problem
@@ -78,7 +81,7 @@ class Sent:
 
 
 class Stage:
-    """A hub and the API over it; `change` does what transitions.lua does."""
+    """A hub and the API over it; `change` does what the transitions do."""
 
     def __init__(self) -> None:
         self.stream = MemoryStream()
@@ -342,7 +345,7 @@ def test_a_stream_outlives_the_store_and_misses_nothing(stage: Stage) -> None:
 
 
 def test_a_change_waits_for_the_store_that_holds_its_task(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "AWAY_S", 0.05)
+    monkeypatch.setattr(follower, "AWAY_S", 0.05)
     stage.change("queued")
     chunks = stage.follow().iter_encoded()
     next(chunks), next(chunks)
@@ -357,7 +360,7 @@ def test_a_change_waits_for_the_store_that_holds_its_task(stage: Stage, monkeypa
 
 
 def test_a_silent_stream_says_that_it_is_there(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(follower, "HEARTBEAT_S", 0.05)
     stage.change("queued")
     chunks = stage.follow().iter_encoded()
     next(chunks), next(chunks)
@@ -460,3 +463,31 @@ def test_a_long_poll_does_not_depend_on_the_stream(stage: Stage, monkeypatch: py
 
     assert record is not None
     assert record.status is Status.SUCCEEDED
+
+
+# Who comes back after too much
+
+
+def test_who_missed_too_much_of_a_task_gets_a_snapshot(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resuming, "MAX_MISSED", 3)
+    first = stage.change("queued")
+    for _ in range(4):
+        stage.change("queued", task_id=OTHER_ID)
+    stage.change("succeeded")
+
+    assert [event.name for event in _read(stage.follow(after=first.id))] == ["snapshot", "succeeded"]
+
+
+def test_who_missed_too_much_of_all_tasks_gets_the_first_then_a_snapshot(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resuming, "MAX_MISSED", 3)
+    first = stage.change("queued")
+    missed = [stage.change("progress") for _ in range(5)]
+
+    response = stage.open("/api/events", after=first.id)
+    sent = list(islice(_read(response), 4))
+    response.close()
+
+    assert [event.name for event in sent] == ["progress"] * 3 + ["snapshot"]
+    assert [event.id for event in sent] == [str(event.id) for event in [*missed[:3], missed[-1]]]

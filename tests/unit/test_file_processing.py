@@ -27,7 +27,7 @@ from taskservice.errors import PermanentError, TaskCancelled
 from taskservice.files import FsspecFileStore
 from taskservice.handlers import file_processing
 from taskservice.handlers.file_processing import FileProcessingParameters, process_file
-from taskservice.model import MailServer
+from taskservice.model import MailServer, Receivers
 
 LIMIT_BYTES = 20 * 2**20
 
@@ -56,6 +56,10 @@ class _Context:
         raise NotImplementedError
 
     def webhook_secrets(self, key_id: str | None) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    @property
+    def receivers(self) -> Receivers:
         raise NotImplementedError
 
     def put(self, filename: str, content: bytes) -> None:

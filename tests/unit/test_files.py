@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from taskservice.errors import ConfigurationError, InvalidFileName, StoredFileNotFound, UploadTooLarge
-from taskservice.files import FsspecFileStore, check_filename, guess_mime_type
+from taskservice.file_kinds import guess_mime_type
+from taskservice.file_names import check_filename
+from taskservice.files import UPLOAD_PREFIX, FsspecFileStore
 from taskservice.model import FileStore
 
 
@@ -155,6 +158,31 @@ def test_unsafe_name_is_refused_by_every_access(store: FileStore) -> None:
             access("../a")
     with pytest.raises(InvalidFileName):
         store.save("../a", io.BytesIO())
+
+
+def test_a_file_that_is_written_again_has_another_version(store: FsspecFileStore) -> None:
+    store.save("a.txt", io.BytesIO(b"same"))
+    first = store.version("a.txt")
+    unchanged = store.version("a.txt")
+    time.sleep(0.02)  # a file system's clock is coarse
+    store.save("a.txt", io.BytesIO(b"same"))
+
+    assert unchanged == first
+    assert store.version("a.txt") != first
+    with pytest.raises(StoredFileNotFound):
+        store.version("b.txt")
+
+
+def test_an_upload_that_never_ended_is_removed_when_it_is_old(store: FsspecFileStore) -> None:
+    unfinished = f"{store._root}/{UPLOAD_PREFIX}1"
+    store.save("a.txt", io.BytesIO(b"whole"))
+    store._fs.pipe_file(unfinished, b"half")
+    too_young = store.remove_unfinished(older_than_s=60)
+    time.sleep(0.02)
+
+    assert (too_young, store.remove_unfinished(older_than_s=0.01)) == (0, 1)
+    assert not store._fs.exists(unfinished)
+    assert [file.filename for file in store.list()] == ["a.txt"]
 
 
 def test_deleted_file_is_gone(store: FileStore) -> None:

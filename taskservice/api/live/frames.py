@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from taskservice.api import views
-from taskservice.live import Batch
+from taskservice.listeners import Batch
 from taskservice.model import Attempt, Priority, Record, Status
 from taskservice.records.events import EventId, TaskEvent
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from taskservice.errors import PermanentError
-from taskservice.files import is_textual
+from taskservice.file_kinds import is_textual
 from taskservice.handlers.file_processing.archive import archive_facts
 from taskservice.handlers.file_processing.image import READABLE_IMAGES, image_facts
 from taskservice.handlers.file_processing.parameters import FileProcessingParameters

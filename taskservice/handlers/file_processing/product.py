@@ -12,7 +12,8 @@ from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import IO, Any, BinaryIO, cast
 
-from taskservice.files import CHUNK_BYTES, check_filename
+from taskservice.file_names import check_filename
+from taskservice.files import CHUNK_BYTES
 from taskservice.handlers.file_processing.parameters import FileProcessingParameters
 from taskservice.model import StoredFile, TaskContext
 

@@ -9,7 +9,8 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-from taskservice.files import CHUNK_BYTES, is_textual
+from taskservice.file_kinds import is_textual
+from taskservice.files import CHUNK_BYTES
 from taskservice.handlers.file_processing.failures import unsupported
 from taskservice.handlers.file_processing.parameters import FileProcessingParameters
 from taskservice.handlers.file_processing.pdf import PDF, page_texts

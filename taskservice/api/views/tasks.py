@@ -1,4 +1,4 @@
-"""Representations: what a record, a task type or a file looks like to a client. They are the OpenAPI schemas too.
+"""A task as a client reads it: when it is accepted, and at any moment after.
 
 Must not know how a request arrives or where records are kept.
 """
@@ -6,40 +6,15 @@ Must not know how a request arrives or where records are kept.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Any
 
-from pydantic import BaseModel, Field, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, Field
 
-from taskservice.model import (
-    Attempt,
-    ErrorInfo,
-    Priority,
-    Progress,
-    QueueState,
-    RateLimit,
-    Record,
-    Status,
-    StoredFile,
-    Submission,
-    TaskType,
-    now,
-)
+from taskservice.api.views.instants import Instant, seconds
+from taskservice.model import Attempt, ErrorInfo, Priority, Progress, Record, Status, Submission, now
 
 MAX_RETRY_AFTER_S = 60
-
-
-def instant(moment: datetime) -> str:
-    """RFC 3339 in UTC with milliseconds and Z."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
-
-
-Instant = Annotated[
-    datetime,
-    PlainSerializer(instant, return_type=str),
-    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-01-31T12:00:00.000Z"]}),
-]
 
 
 class Links(BaseModel):
@@ -124,127 +99,6 @@ class Tasks(BaseModel):
     next_cursor: str | None = Field(description="For the next page; null after the last.")
 
 
-class RateLimitView(BaseModel):
-    """At most so many starts in any such period, over all workers together; the others wait."""
-
-    count: int
-    period_s: float
-
-
-class TaskTypeView(BaseModel):
-    name: str
-    description: str
-    parameters_schema: dict[str, Any]
-    max_retries: int
-    time_limit_s: int
-    rate_limit: RateLimitView | None
-    example: dict[str, Any]
-
-
-class TaskTypes(BaseModel):
-    data: list[TaskTypeView]
-
-
-class DryRun(BaseModel):
-    """What a submission would become."""
-
-    task_type: str
-    priority: Priority
-    queue: str
-    parameters: dict[str, Any] = Field(description="As validated.")
-    due_at: Instant
-    expires_at: Instant | None = Field(description="It must start before; null: it never expires.")
-    max_attempts: int
-    time_limit_s: int = Field(description="Of each attempt.")
-    rate_limit: RateLimitView | None
-
-
-class FieldProblem(BaseModel):
-    """One thing that is wrong with the request."""
-
-    pointer: str = Field(description="RFC 6901 pointer to the member.")
-    detail: str
-
-
-class BatchAccepted(BaseModel):
-    index: int
-    task_id: str
-
-
-class BatchRejected(BaseModel):
-    index: int
-    error: str = Field(description="A stable code, as in a problem document.")
-    detail: str
-    errors: list[FieldProblem] = Field(description="Pointers into this submission.")
-    outcome: str | None = Field(description="Where broker or store failed: refused or unknown.")
-
-
-class BatchLinks(BaseModel):
-    self: str
-
-
-class AcceptedBatch(BaseModel):
-    """The promise for each that has a task_id; in the order of the submissions."""
-
-    batch_id: str
-    accepted: int
-    rejected: int
-    results: list[BatchAccepted | BatchRejected]
-    links: BatchLinks
-
-
-class Batch(BaseModel):
-    """How far the tasks of a batch are."""
-
-    batch_id: str
-    total: int = Field(description="Tasks that are still kept.")
-    is_final: bool = Field(description="All of them have ended.")
-    counts: dict[Status, int] = Field(description="Of each status.")
-    links: BatchLinks
-
-
-class BulkOutcome(BaseModel):
-    """What became of each task that was matched."""
-
-    matched: int
-    succeeded: list[str] = Field(description="Ids of tasks that were cancelled, asked to stop, or repeated.")
-    failed: dict[str, str] = Field(description="By id, why not: a stable code.")
-    created: dict[str, str] = Field(description="Of a retry: by id, the id of the new task.")
-
-
-class QueueView(BaseModel):
-    name: str
-    priority: Priority
-    depth: int = Field(description="Messages that no worker has yet.")
-    unacknowledged: int | None = Field(description="Messages that workers have; null: the broker was not asked.")
-    consumers: int
-    oldest_age_s: float | None = Field(description="Since the oldest queued task was accepted; null: none is queued.")
-    paused: bool
-
-
-class Queues(BaseModel):
-    data: list[QueueView]
-
-
-class Purged(BaseModel):
-    cancelled: int
-
-
-class FileView(BaseModel):
-    filename: str
-    size_bytes: int
-    sha256: str
-    mime_type: str
-
-
-class Files(BaseModel):
-    data: list[FileView]
-
-
-class Health(BaseModel):
-    status: str
-
-
 def task_path(task_id: str) -> str:
     return f"/api/tasks/{task_id}"
 
@@ -257,40 +111,11 @@ def accepted_task(submission: Submission) -> AcceptedTask:
         status=status,
         task_type=submission.task_type,
         priority=submission.priority,
-        queue=submission.priority.queue,
+        queue=submission.queue,
         created_at=submission.created_at,
         due_at=submission.due_at,
-        message=f"Task accepted into {submission.priority.queue}.",
+        message=f"Task accepted into {submission.queue}.",
         links=_links(submission.task_id),
-    )
-
-
-def batch_path(batch_id: str) -> str:
-    return f"/api/batches/{batch_id}"
-
-
-def dry_run(submission: Submission, kind: TaskType) -> DryRun:
-    expires_in_s = submission.expires_in_s
-    return DryRun(
-        task_type=submission.task_type,
-        priority=submission.priority,
-        queue=submission.priority.queue,
-        parameters=dict(submission.parameters),
-        due_at=submission.due_at,
-        expires_at=None if expires_in_s is None else submission.due_at + timedelta(seconds=expires_in_s),
-        max_attempts=submission.max_attempts,
-        time_limit_s=kind.time_limit_s,
-        rate_limit=_rate_limit(kind.rate_limit),
-    )
-
-
-def batch(batch_id: str, counts: Mapping[Status, int]) -> Batch:
-    return Batch(
-        batch_id=batch_id,
-        total=sum(counts.values()),
-        is_final=all(status.is_final for status in counts),
-        counts={status: counts.get(status, 0) for status in Status},
-        links=BatchLinks(self=batch_path(batch_id)),
     )
 
 
@@ -306,15 +131,15 @@ def task(record: Record, at: datetime | None = None) -> Task:
         status=status,
         task_type=submission.task_type,
         priority=submission.priority,
-        queue=submission.priority.queue,
+        queue=submission.queue,
         created_at=submission.created_at,
         due_at=record.due_at,
-        message=_MESSAGES[status].format(queue=submission.priority.queue),
+        message=_MESSAGES[status].format(queue=submission.queue),
         attempt=record.attempt,
         max_attempts=submission.max_attempts,
         started_at=started_at,
         finished_at=record.finished_at,
-        wait_s=_seconds(submission.due_at, started_at),
+        wait_s=seconds(submission.due_at, started_at),
         run_s=_run_s(record.attempts),
         worker=latest.worker if latest else None,
         progress=_progress(record.progress),
@@ -364,34 +189,6 @@ def retry_after_s(record: Record, moment: datetime, typical_run_s: float | None 
     return min(max(1, math.ceil(left_s)), MAX_RETRY_AFTER_S)
 
 
-def task_type(kind: TaskType) -> TaskTypeView:
-    return TaskTypeView(
-        name=kind.name,
-        description=kind.description,
-        parameters_schema=kind.parameters_model.model_json_schema(),
-        max_retries=kind.max_retries,
-        time_limit_s=kind.time_limit_s,
-        rate_limit=_rate_limit(kind.rate_limit),
-        example=dict(kind.example),
-    )
-
-
-def queue(state: QueueState, priority: Priority, *, oldest_at: datetime | None, is_paused: bool) -> QueueView:
-    return QueueView(
-        name=state.name,
-        priority=priority,
-        depth=state.depth,
-        unacknowledged=None,
-        consumers=state.consumers,
-        oldest_age_s=None if oldest_at is None else _seconds(oldest_at, now()),
-        paused=is_paused,
-    )
-
-
-def stored_file(file: StoredFile) -> FileView:
-    return FileView(filename=file.filename, size_bytes=file.size_bytes, sha256=file.sha256, mime_type=file.mime_type)
-
-
 def _links(task_id: str) -> Links:
     path = task_path(task_id)
     return Links(self=path, cancel=path, events=f"{path}/events", deliveries=f"{path}/deliveries")
@@ -419,16 +216,7 @@ def _progress(progress: Progress | None) -> ProgressView | None:
     return ProgressView(current=progress.current, total=progress.total, message=progress.message)
 
 
-def _rate_limit(limit: RateLimit | None) -> RateLimitView | None:
-    return None if limit is None else RateLimitView(count=limit.count, period_s=limit.period_s)
-
-
 def _run_s(attempts: tuple[Attempt, ...]) -> float | None:
-    durations = [_seconds(one.started_at, one.finished_at) for one in attempts]
+    durations = [seconds(one.started_at, one.finished_at) for one in attempts]
     finished = [duration for duration in durations if duration is not None]
     return round(sum(finished), 3) if finished else None
-
-
-def _seconds(start: datetime, end: datetime | None) -> float | None:
-    """Never negative, although the two clocks may be different machines'."""
-    return None if end is None else round(max(0.0, (end - start).total_seconds()), 3)
