@@ -6,7 +6,7 @@ BIN    := .venv/bin
 READY  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo docs test test-embedded test-postman test-compose test-infra faults faults-compose soak fuzz security lint clean
+.PHONY: help run demo env docs diagrams test test-embedded test-postman test-compose test-cluster test-infra faults faults-compose soak fuzz security lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,8 +17,14 @@ run: $(READY)  ## everything on this machine until Ctrl-C (BROKER=embedded: with
 demo: $(READY)  ## the same, but ends by itself after nine real tasks
 	@$(BIN)/python -m taskservice.local demo --broker $(BROKER)
 
+env: | .venv/bin/python  ## write .env for docker-compose with fresh passwords (BIND_ADDRESS=… and other settings; FORCE=1 replaces one)
+	@$(BIN)/python -m taskservice.local.env $(filter-out PYTHON=%,$(MAKEOVERRIDES))
+
 docs: $(READY)  ## write DOC/api.md and the Postman collection from the OpenAPI document
 	$(BIN)/python -m taskservice.describe
+
+diagrams: | .venv/bin/python  ## draw the pictures of chapter 1 from DOC/diagrams
+	$(BIN)/python -m DOC.diagrams
 
 test: $(READY)  ## unit, integration and contract tests, then the acceptance suite on both brokers
 	@$(BIN)/python -m taskservice.local.install
@@ -36,7 +42,11 @@ test-postman: $(READY)  ## every request of the Postman collection, with newman 
 test-compose: $(READY)  ## the acceptance suite against docker-compose.yml, built and started for it
 	bash tests/compose.sh
 
-test-infra: .venv-infra/.installed  ## the AWS program and scripts: types, policies, the commands of chapter 2
+test-cluster: $(READY)  ## nodes of docker-compose.cluster.yml killed, cut off and restarted under load, every task counted
+	bash tests/cluster.sh
+
+test-infra: $(READY) .venv-infra/.installed  ## chapters 2 and 3: their commands, scripts and program (FLEET=1: and a fleet of containers), about 9 minutes
+	@$(BIN)/python -m taskservice.local.install
 	cd infra && ../.venv-infra/bin/python -m mypy
 	cd infra && ../.venv-infra/bin/python -m pytest
 

@@ -156,7 +156,7 @@ def create_group(
         ),
         target_group_arns=[target_group.arn] if target_group else None,
         health_check_type="ELB" if target_group else "EC2",
-        health_check_grace_period=600,  # packages and image come first
+        health_check_grace_period=3600,  # people push the image and make the first API key meanwhile
         default_instance_warmup=300,
         # What the policies that follow queue depth divide by.
         enabled_metrics=[aws.autoscaling.Metric.GROUP_IN_SERVICE_INSTANCES],

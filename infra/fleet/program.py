@@ -18,7 +18,7 @@ from fleet.service import describe_service
 from fleet.storage import create_storage
 from fleet.store import create_store
 from fleet.web import create_web
-from fleet.workers import create_workers
+from fleet.workers import create_workers, crews
 
 
 def build_fleet(
@@ -44,5 +44,6 @@ def build_fleet(
         "store": store.id,
         "webGroup": web.group.name,
         "workerGroups": {name: group.name for name, group in workers.items()},
+        "queues": {crew.name: list(crew.queues) for crew in crews(config)},
         "metricNamespace": metric_namespace(config),
     }

@@ -47,12 +47,32 @@ def create_storage(config: FleetConfig) -> Storage:
         ],
     )
     aws.s3.BucketPolicy("files", bucket=bucket.id, policy=pulumi.Output.json_dumps(_only_encrypted(bucket)))
+    _forget_broken_uploads(bucket)
     repository = aws.ecr.Repository(
         "image",
         name=config.prefix,
         image_scanning_configuration=aws.ecr.RepositoryImageScanningConfigurationArgs(scan_on_push=True),
     )
     return Storage(bucket=bucket, repository=repository)
+
+
+def _forget_broken_uploads(bucket: aws.s3.Bucket) -> None:
+    """What a web that died left behind: the service writes a file under this name first."""
+    aws.s3.BucketLifecycleConfiguration(
+        "files",
+        bucket=bucket.id,
+        rules=[
+            aws.s3.BucketLifecycleConfigurationRuleArgs(
+                id="broken-uploads",
+                status="Enabled",
+                filter=aws.s3.BucketLifecycleConfigurationRuleFilterArgs(prefix="files/.upload-"),
+                expiration=aws.s3.BucketLifecycleConfigurationRuleExpirationArgs(days=1),
+                abort_incomplete_multipart_upload=(
+                    aws.s3.BucketLifecycleConfigurationRuleAbortIncompleteMultipartUploadArgs(days_after_initiation=1)
+                ),
+            )
+        ],
+    )
 
 
 def _only_encrypted(bucket: aws.s3.Bucket) -> dict[str, Any]:

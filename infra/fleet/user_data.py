@@ -59,6 +59,7 @@ def service_environment(
         "AWS_DEFAULT_REGION": region,
         # The balancer reaches the machine, so the service must know that it is not alone and insist on API keys.
         "BIND_ADDRESS": "0.0.0.0",  # noqa: S104  # the security group lets only the balancer in
+        "TRUSTED_PROXIES": "1",  # the balancer
         "DEDICATED_TASK_TYPES": ",".join(dedicated),
         **extra,
     }

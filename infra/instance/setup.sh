@@ -7,20 +7,19 @@ set -euo pipefail
 
 usage() {
   cat <<'TXT'
-usage: sudo infra/instance/setup.sh [--checkout DIR] [--domain NAME [--front password|keys]] [--no-start]
+usage: sudo infra/instance/setup.sh [--checkout DIR] [--domain NAME] [--no-start]
   --checkout DIR  the checkout to run; default: the one this script lies in
   --domain NAME   serve https://NAME with Caddy. NAME must already point to this machine, ports 80 and 443 be open.
+                  Makes the first API key if there is none: from then on everybody needs one.
                   Without it nothing but this machine reaches the service; use an SSH tunnel.
-  --front WHO     who asks callers for their right: `password` (default), Caddy with a login of its own;
-                  `keys`, the service with its API keys (refused while the service answers without one).
   --no-start      set everything up and start nothing
 TXT
 }
 
 checkout=$(dirname "$(dirname "$(dirname "$(readlink -f "$0")")")")
 domain=
-front=password
 start=yes
+first_key=/etc/taskservice/first-key
 
 main() {
   read_arguments "$@"
@@ -33,6 +32,7 @@ main() {
   write_env
   install_units
   start_service
+  lock_service
   serve_https
   say "done"
 }
@@ -42,13 +42,11 @@ read_arguments() {
     case "$1" in
       --checkout) checkout=$(readlink -f "${2:?--checkout needs a directory}") && shift 2 ;;
       --domain) domain=${2:?--domain needs a name} && shift 2 ;;
-      --front) front=${2:?--front needs password or keys} && shift 2 ;;
       --no-start) start=no && shift ;;
       -h | --help) usage && exit 0 ;;
       *) usage >&2 && fail "unknown argument: $1" ;;
     esac
   done
-  case "$front" in password | keys) ;; *) fail "--front $front: expected password or keys" ;; esac
   # The name goes into Caddy's configuration, where a brace or a space would mean something else.
   case "$domain" in *[!A-Za-z0-9.-]* | .* | -*) fail "--domain $domain: expected a host name such as tasks.example.org" ;; esac
 }
@@ -111,6 +109,8 @@ make_user() {
 write_env() {
   if [ -e "$checkout/.env" ]; then
     say "keeping $checkout/.env"
+    [ -z "$domain" ] || grep -q '^TRUSTED_PROXIES=[1-9]' "$checkout/.env" ||
+      fail "$checkout/.env: set TRUSTED_PROXIES=1 there, because Caddy stands in front, and run this again"
   else
     (umask 077 && print_env >"$checkout/.env.new" && mv "$checkout/.env.new" "$checkout/.env")
     say "wrote $checkout/.env with fresh secrets"
@@ -123,6 +123,7 @@ print_env() {
   cat <<TXT
 # Written once by infra/instance/setup.sh; yours from then on. Every name is described in .env.example.
 BIND_ADDRESS=127.0.0.1
+TRUSTED_PROXIES=$([ -n "$domain" ] && echo 1 || echo 0)
 RABBITMQ_USER=taskservice
 RABBITMQ_PASSWORD=$(random_secret)
 REDIS_PASSWORD=$(random_secret)
@@ -208,17 +209,40 @@ start_service() {
   say "ready on http://127.0.0.1:$(web_port)"
 }
 
+# With Caddy in front loopback no longer means this machine, so the service must ask for keys before anyone can call it.
+lock_service() {
+  if [ -z "$domain" ] || [ "$start" != yes ]; then return; fi
+  install -d -m 700 /etc/taskservice
+  local known
+  known=$(keys list --json) || fail "the service does not tell its API keys; see: docker-compose logs web"
+  [ -n "$known" ] || make_first_key
+  wait_until 15 "the service asks for a key" asks_for_key ||
+    fail "the service answers without a key; it is not put behind Caddy: $checkout/docker-compose.yml, service web"
+}
+
+# In a file and not on the screen: cloud-init keeps what a script prints.
+make_first_key() {
+  (umask 077 && keys create first --scope submit --scope read --scope manage >"$first_key.new") ||
+    fail "no API key could be made; see: docker-compose logs web"
+  mv "$first_key.new" "$first_key"
+  say "the first API key is in $first_key: read it, keep it elsewhere, delete the file"
+}
+
+keys() { compose exec -T web python -m taskservice keys "$@" </dev/null 2>/dev/null; }
+
+asks_for_key() {
+  [ "$(curl -s -o /dev/null -w '%{http_code}' --max-time 5 "http://127.0.0.1:$(web_port)/api/task-types")" = 401 ]
+}
+
+# Caddy sets X-Forwarded-For and X-Forwarded-Proto itself and passes none of a client's on.
 serve_https() {
   [ -n "$domain" ] || { say "no --domain: reach the service through an SSH tunnel" && return; }
-  [ "$front" = keys ] && require_keys
-  local login=
-  [ "$front" = password ] && login=$(login_directives)
-  # Connections that are refused are tried again, so that a restart of the web is a pause and not an error; a kept
+  [ "$start" = yes ] || { say "Caddy is left alone (--no-start)" && return; }
+  # Connections that are refused are tried again, so that a web that crashed is a pause and not an error; a kept
   # connection could break in the middle, and nobody would know whether the request had been taken.
   cat >/etc/caddy/Caddyfile.new <<TXT
 # Written by infra/instance/setup.sh.
 $domain {
-$login
 	reverse_proxy 127.0.0.1:$(web_port) {
 		lb_try_duration 30s
 		lb_try_interval 500ms
@@ -240,24 +264,6 @@ TXT
   systemctl enable --quiet caddy
   systemctl reload-or-restart caddy || fail "Caddy did not start; see: journalctl -u caddy"
   say "serving https://$domain"
-}
-
-# An open service behind Caddy would be open to everyone: loopback no longer means this machine.
-require_keys() {
-  local status
-  status=$(curl -s -o /dev/null -w '%{http_code}' --max-time 5 "http://127.0.0.1:$(web_port)/api/task-types" || true)
-  [ "$status" = 401 ] ||
-    fail "--front keys: the service answers $status without a key, expected 401; configure API keys or use --front password"
-}
-
-login_directives() {
-  local file=/etc/taskservice/login password
-  install -d -m 700 /etc/taskservice
-  [ -e "$file" ] || (umask 077 && printf 'tasks:%s\n' "$(random_secret)" >"$file")
-  password=$(cut -d: -f2- "$file")
-  # The name is basicauth up to Caddy 2.7; later ones still read it.
-  printf '\tbasicauth {\n\t\t%s %s\n\t}\n' "$(cut -d: -f1 "$file")" "$(printf '%s\n' "$password" | caddy hash-password)"
-  say "callers log in with the name and password in $file" >&2
 }
 
 main "$@"

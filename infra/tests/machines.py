@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _IMAGE = "taskservice-test-machine"
+_FILLER_IMAGE = "taskservice-test-filler"
 _BASES = ("debian:13", "standin-debian:trixie")
 PUBLIC_IMAGES = ("python:3.13-slim", "rabbitmq:4-management", "redis:8", "axllent/mailpit:v1.27")
 # What Docker inside needs, and no more: --privileged would give it the whole host.
@@ -65,7 +66,7 @@ class Site:
         self._containers: list[str] = []
         self._volumes: list[str] = []
         docker("network", "create", self._name)
-        _build_machine_image()
+        _build_machine_images()
 
     @property
     def gateway(self) -> str:
@@ -84,11 +85,17 @@ class Site:
             docker("volume", "rm", volume)
         docker("network", "rm", self._name)
 
-    def _start(self, name: str, volume: str, *, alias: str = "") -> Machine:
+    def run_image(self, name: str, image: str) -> None:
+        """A plain container that the machines reach by its name."""
+        container = f"{self._name}-{name}"
+        docker("run", "--detach", f"--name={container}", f"--network={self._name}", f"--network-alias={name}", image)
+        self._containers.append(container)
+
+    def _start(self, name: str, volume: str, *, alias: str = "", image: str = _IMAGE) -> Machine:
         container = f"{self._name}-{name}"
         docker(
             "run", "--detach", f"--name={container}", f"--hostname={name}", f"--network={self._name}",
-            f"--network-alias={alias or name}", *_RIGHTS, f"--volume={volume}:/var/lib/docker", _IMAGE,
+            f"--network-alias={alias or name}", *_RIGHTS, f"--volume={volume}:/var/lib/docker", image,
         )  # fmt: skip
         self._containers.append(container)
         where = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
@@ -103,21 +110,14 @@ class Site:
         here = [image for image in images if image_exists(image)]
         if not here:
             return volume
-        filler = self._start(f"{name}-filler", volume)
-        filler.run(_INSTALL)
+        filler = self._start(f"{name}-filler", volume, image=_FILLER_IMAGE)
+        wait_until(60, lambda: filler.attempt("docker info")[0] == 0)
         load = ["docker", "exec", "-i", filler.container, "docker", "load", "-q"]
         with subprocess.Popen(["docker", "save", *here], stdout=subprocess.PIPE) as save:
             subprocess.run(load, stdin=save.stdout, check=True, stdout=subprocess.DEVNULL)
         assert save.returncode == 0
         docker("rm", "--force", self._containers.pop())
         return volume
-
-
-# Debian 12 has no docker-cli: its docker.io brings the command.
-_INSTALL = """export DEBIAN_FRONTEND=noninteractive
-apt-get -q update
-apt-get -q install -y --no-install-recommends docker.io
-command -v docker || apt-get -q install -y --no-install-recommends docker-cli"""
 
 
 @contextmanager
@@ -160,9 +160,10 @@ def _base() -> str:
     return named or next((base for base in _BASES if image_exists(base)), "")
 
 
-def _build_machine_image() -> None:
+def _build_machine_images() -> None:
     here = Path(__file__).parent
-    docker(
-        "build", "--network=host", "--quiet", f"--build-arg=BASE={_base()}", f"--tag={_IMAGE}",
-        f"--file={here / 'machine.Dockerfile'}", str(here), timeout_s=600,
-    )  # fmt: skip
+    for target, tag in (("machine", _IMAGE), ("filler", _FILLER_IMAGE)):
+        docker(
+            "build", "--network=host", "--quiet", f"--build-arg=BASE={_base()}", f"--target={target}", f"--tag={tag}",
+            f"--file={here / 'machine.Dockerfile'}", str(here), timeout_s=600,
+        )  # fmt: skip

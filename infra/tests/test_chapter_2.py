@@ -1,24 +1,20 @@
 """Every AWS command of chapter 2, taken from the page and run with the real command line against a local mock of AWS.
 
-Must not reach AWS: the endpoint is on this machine and the credentials are made up.
+Must not run what needs a machine; test_instance.py does.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
+from tests.commands import client, mock_of_aws, run
 from tests.pages import ROOT, blocks
 
 PAGE = "Lab-02/aws-deployment.md"
@@ -60,12 +56,8 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
     (directory / "images.json").write_text(json.dumps([DEBIAN]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOTO_AMIS_PATH", str(directory / "images.json"))
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        try:
-            yield _walk(directory, endpoint="http://{}:{}".format(*server.get_host_and_port()))
-        finally:
-            server.stop()
+        with mock_of_aws() as endpoint:
+            yield _walk(directory, endpoint=endpoint)
 
 
 def test_every_aws_command_of_the_chapter_runs(walk: Walk) -> None:
@@ -95,14 +87,14 @@ def test_no_command_that_needs_a_machine_is_without_its_mark() -> None:
 
 def _walk(directory: Path, *, endpoint: str) -> Walk:
     *build, clean_up = [block.commands for block in blocks(PAGE) if block.place == "here"]
-    ec2 = _client(endpoint)
+    ec2 = client("ec2", endpoint)
     # The variables of the reader's shell go on from block to block.
     names = " ".join(sorted(set(re.findall(r"^([A-Z]+)=", "\n".join(build), re.MULTILINE))))
-    _run("\n".join([*build, f"declare -p {names} > variables"]), directory, endpoint)
+    run("\n".join([*build, f"declare -p {names} > variables"]), directory, endpoint)
     [machine] = ec2.describe_instances()["Reservations"][0]["Instances"]
     [volume] = ec2.describe_volumes()["Volumes"]
     group = ec2.describe_security_groups(GroupIds=[machine["SecurityGroups"][0]["GroupId"]])["SecurityGroups"][0]
-    _run("\n".join([build[0], "source variables", clean_up]), directory, endpoint)
+    run("\n".join([build[0], "source variables", clean_up]), directory, endpoint)
     return Walk(
         machine=machine,
         volume=volume,
@@ -125,28 +117,3 @@ def _what_costs_money(ec2: Any) -> list[Any]:
         *ec2.describe_addresses()["Addresses"],
         *ec2.describe_volumes()["Volumes"],
     ]
-
-
-def _client(endpoint: str) -> Any:
-    return boto3.client(
-        "ec2",
-        region_name="ap-southeast-1",
-        endpoint_url=endpoint,
-        aws_access_key_id="testing",
-        aws_secret_access_key="testing",
-    )
-
-
-def _run(commands: str, directory: Path, endpoint: str) -> None:
-    """With this virtual environment's `aws`, which then knows the mock and no real credentials."""
-    environment = {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_CONFIG_FILE": "/dev/null",
-        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
-    shell = ["bash", "-euo", "pipefail", "-c", commands]
-    result = subprocess.run(shell, cwd=directory, env=environment, capture_output=True, text=True, timeout=240)
-    assert result.returncode == 0, result.stderr[-3000:]

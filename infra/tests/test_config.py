@@ -6,6 +6,7 @@ Must not create anything.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,17 @@ def test_pulumi_yaml_declares_the_same_defaults() -> None:
     }
 
 
+def test_the_chapter_lists_the_same_settings() -> None:
+    declared = yaml.safe_load((INFRA / "Pulumi.yaml").read_text())["config"]
+    del declared["aws:region"]
+    page = (INFRA.parent / "DOC" / "Lab-03" / "pulumi.md").read_text()
+
+    listed = dict(re.findall(r"^\| `(\w+)` \| ((?:array|string|integer)[^|]* \|[^|]*)\|", page, re.MULTILINE))
+    ours = {name: (item["type"], json.dumps(item["default"]).strip('"')) for name, item in declared.items()}
+
+    assert {name: _listed(text) for name, text in listed.items()} == ours
+
+
 def test_one_worker_group_may_differ_from_the_others() -> None:
     config = _read({**MINIMAL, "workers": {"high": {"maximum": 8, "instanceType": "t3.medium"}}})
 
@@ -82,6 +94,11 @@ def _read(values: dict[str, Any]) -> FleetConfig:
     texts = {f"taskservice:{name}": v if isinstance(v, str) else json.dumps(v) for name, v in values.items()}
     pulumi.runtime.set_all_config(texts)
     return read_config(pulumi.Config("taskservice"), stack="test")
+
+
+def _listed(text: str) -> tuple[str, str]:
+    type_, _, default = text.partition("|")
+    return type_.split()[0], default.strip().strip("`")
 
 
 def _camel(name: str) -> str:

@@ -156,10 +156,11 @@ def test_web_and_workers_know_every_broker_the_store_and_the_bucket() -> None:
         assert "SMTP_HOST=mail.example.org" in environment.splitlines()
 
 
-def test_the_web_knows_that_it_can_be_reached() -> None:
+def test_the_web_knows_that_it_can_be_reached_and_that_the_balancer_says_by_whom() -> None:
     web = next(template for template in _of(fleet("small")[0], "ec2/launchTemplate") if template.name == "web")
 
-    assert "BIND_ADDRESS=0.0.0.0" in _variable(policy.user_data_of(web), "SERVICE_ENVIRONMENT").splitlines()
+    environment = _variable(policy.user_data_of(web), "SERVICE_ENVIRONMENT").splitlines()
+    assert {"BIND_ADDRESS=0.0.0.0", "TRUSTED_PROXIES=1"} <= set(environment)
 
 
 def test_secrets_are_random_and_each_role_reads_its_own_path_only() -> None:

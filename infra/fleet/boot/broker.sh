@@ -14,6 +14,13 @@ write_broker_configuration() {
       echo 'cluster_formation.peer_discovery_backend = classic_config'
       # The side of a split that has no majority stops taking messages instead of taking ones it may lose.
       echo 'cluster_partition_handling = pause_minority'
+      # Seconds until a silent node counts as gone and what its consumers held is delivered again.
+      echo 'net_ticktime = 20'
+      # Leaders are spread, and every queue gets three members, also one that was declared while a node was away.
+      echo 'queue_leader_locator = balanced'
+      echo 'quorum_queue.continuous_membership_reconciliation.enabled = true'
+      echo 'quorum_queue.continuous_membership_reconciliation.target_group_size = 3'
+      echo 'quorum_queue.continuous_membership_reconciliation.interval = 30000'
       for host in $BROKER_HOSTS; do
         number=$((number + 1))
         echo "cluster_formation.classic_config.nodes.$number = rabbit@$host"

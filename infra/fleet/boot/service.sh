@@ -2,18 +2,25 @@
 # Knows no role; web.sh or worker.sh follows it.
 # shellcheck shell=bash
 
-# RABBITMQ_PASSWORD and RABBITMQ_USER become one URL that names every node, so that a lost node is no lost connection.
-add_broker_url() {
-  local user password url='' host
-  user=$(sed -n 's/^RABBITMQ_USER=//p' /etc/taskservice/service.env)
-  password=$(sed -n 's/^RABBITMQ_PASSWORD=//p' /etc/taskservice/service.env)
-  for host in $BROKER_HOSTS; do url="$url${url:+;}amqp://$user:$password@$host:5672//"; done
-  printf 'CELERY_BROKER_URL=%s\n' "$url" >>/etc/taskservice/service.env
+# RABBITMQ_HOST names every node, so that a lost node is no lost service; in an order of this machine's own, so that not
+# all are connected to the first.
+add_broker_hosts() {
+  printf 'RABBITMQ_HOST=%s\n' "$(tr ' ' '\n' <<<"$BROKER_HOSTS" | shuf | paste -sd ,)" >>/etc/taskservice/service.env
+}
+
+# `taskservice keys create …` on the machine: the service's command line with the service's settings.
+install_command() {
+  cat >/usr/local/sbin/taskservice <<TXT
+#!/bin/bash
+exec docker run --rm --init --network host --env-file /etc/taskservice/service.env $SERVICE_IMAGE python -m taskservice "\$@"
+TXT
+  chmod 700 /usr/local/sbin/taskservice
 }
 
 prepare_service() {
   install_packages
+  install_command
   write_environment /etc/taskservice/service.env
   printf '%s\n' "$SERVICE_ENVIRONMENT" >>/etc/taskservice/service.env
-  add_broker_url
+  add_broker_hosts
 }

@@ -11,13 +11,14 @@ run_store() {
   run_container store "$STORE_IMAGE" --env-file /etc/taskservice/store.env --env "MAXMEMORY=$((kilobytes / 2))kb" \
     --volume /var/lib/taskservice/redis:/data --stop-timeout 60 -- \
     sh -c 'exec docker-entrypoint.sh redis-server --bind 0.0.0.0 --appendonly yes --appendfsync everysec \
-      --maxmemory "$MAXMEMORY" --maxmemory-policy noeviction --requirepass "$REDIS_PASSWORD"'
+      --hash-max-listpack-value 1024 --maxmemory "$MAXMEMORY" --maxmemory-policy noeviction --requirepass "$REDIS_PASSWORD"'
 }
 
 install_packages
 mount_data /var/lib/taskservice/redis
 write_environment /etc/taskservice/store.env
 # A fork that Redis may not make is an append-only file it cannot rewrite.
+mkdir -p /etc/sysctl.d
 echo 'vm.overcommit_memory = 1' >/etc/sysctl.d/90-redis.conf
 sysctl -q -p /etc/sysctl.d/90-redis.conf || say "vm.overcommit_memory could not be set"
 run_store
