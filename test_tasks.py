@@ -1,7 +1,7 @@
 """The acceptance suite: what a client may rely on, checked over HTTP against a running system.
 
 `python test_tasks.py` starts a private system and stops it; `TASKS_URL=http://… python test_tasks.py` uses one that
-runs; `BROKER=embedded python test_tasks.py` starts one without RabbitMQ.
+runs, with the API key TASKS_KEY if it asks for one; `BROKER=embedded python test_tasks.py` starts one without RabbitMQ.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class Client:
         self.mail = mail  # None: the system has a mail server of its own
         self.broker = broker
         self._session = requests.Session()
+        if key := os.environ.get("TASKS_KEY"):
+            self._session.headers["Authorization"] = f"Bearer {key}"
 
     def post(self, body: object, path: str = "/api/tasks") -> requests.Response:
         return self._session.post(self.url + path, json=body, timeout=15)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from taskservice.errors import ConfigurationError
 from taskservice.model import MailServer, RateLimit
@@ -25,7 +25,8 @@ Value = TypeVar("Value")
 class Settings:
     """Everything two deployments may differ in. `.env.example` describes each variable."""
 
-    broker_url: str
+    broker_url: str  # of several nodes, separated by ;
+    management_url: str | None  # of RabbitMQ's management API, with a login
     result_backend: str
     bind_address: str  # where the service is published
     listen_address: str  # where gunicorn listens: another one only in a container
@@ -39,6 +40,7 @@ class Settings:
     result_retention_s: int
     task_type_modules: tuple[str, ...]
     rate_limits: Mapping[str, RateLimit]  # by task type; replaces what the type says
+    dedicated_task_types: tuple[str, ...]  # each has queues of its own
     files_url: str
     max_upload_bytes: int
     mail_server: MailServer
@@ -51,6 +53,15 @@ class Settings:
         return self.broker_url.startswith("redis")
 
     @property
+    def has_several_brokers(self) -> bool:
+        return ";" in self.broker_url
+
+    @property
+    def virtual_host(self) -> str:
+        """RabbitMQ's."""
+        return unquote(urlsplit(self.broker_url.split(";")[0]).path.removeprefix("/")) or "/"
+
+    @property
     def binds_loopback_only(self) -> bool:
         return _is_loopback(self.bind_address)
 
@@ -60,6 +71,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     read = _Reader(os.environ if environ is None else environ)
     return Settings(
         broker_url=_broker_url(read),
+        management_url=_management_url(read),
         result_backend=_result_backend(read),
         bind_address=_address(read, "BIND_ADDRESS", "127.0.0.1"),
         listen_address=_address(read, "LISTEN_ADDRESS", _address(read, "BIND_ADDRESS", "127.0.0.1")),
@@ -71,8 +83,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         max_retry_delay_s=read.integer("MAX_RETRY_DELAY", default=60, low=1, high=86_400),
         soft_shutdown_timeout_s=read.integer("SOFT_SHUTDOWN_TIMEOUT", default=20, low=1, high=3600),
         result_retention_s=read.integer("RESULT_RETENTION", default=7 * 86_400, low=60, high=366 * 86_400),
-        task_type_modules=tuple(name.strip() for name in read.text("TASK_TYPE_MODULES").split(",") if name.strip()),
+        task_type_modules=read.names("TASK_TYPE_MODULES"),
         rate_limits=_rate_limits(read),
+        dedicated_task_types=read.names("DEDICATED_TASK_TYPES"),
         files_url=read.text("FILES_URL") or str(Path(tempfile.gettempdir()) / "taskservice-files"),
         max_upload_bytes=read.integer("MAX_UPLOAD_BYTES", default=50 * 2**20, low=1, high=5 * 2**30),
         mail_server=_mail_server(read),
@@ -121,15 +134,14 @@ class _Reader:
             raise ConfigurationError(f"{name}={text!r}: expected one of {', '.join(choices)}")
         return text
 
+    def names(self, name: str) -> tuple[str, ...]:
+        """What commas separate, each once."""
+        return tuple(dict.fromkeys(part.strip() for part in self.text(name).split(",") if part.strip()))
+
     def url(self, name: str, schemes: tuple[str, ...], build: Callable[[], str]) -> str:
         """The variable itself, or what `build` makes of its parts."""
         text = self.secret(name) or build()
-        try:
-            parts = urlsplit(text)
-            usable = parts.scheme in schemes and bool(parts.hostname) and (parts.port or 1) > 0
-        except ValueError:
-            usable = False
-        if not usable:  # the value may hold a password, so it is not repeated
+        if not _is_url(text, schemes):  # the value may hold a password, so it is not repeated
             raise ConfigurationError(f"{name}: expected a URL such as {schemes[0]}://user:password@host:port/path")
         return text
 
@@ -137,24 +149,79 @@ class _Reader:
 _FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
-def _broker_url(read: _Reader) -> str:
-    def from_parts() -> str:
-        user = quote(read.text("RABBITMQ_USER", "guest"), safe="")
-        password = quote(read.secret("RABBITMQ_PASSWORD") or "guest", safe="")
-        port = read.integer("RABBITMQ_PORT", default=5672, low=1, high=65_535)
-        return f"amqp://{user}:{password}@{read.text('RABBITMQ_HOST', 'localhost')}:{port}//"
+def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in schemes and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        return False
 
-    return read.url("CELERY_BROKER_URL", ("amqp", "amqps", "redis", "rediss"), from_parts)
+
+def _broker_url(read: _Reader) -> str:
+    """One URL, or those of a cluster's nodes in Celery's form."""
+    user = quote(read.text("RABBITMQ_USER", "guest"), safe="")
+    password = quote(read.secret("RABBITMQ_PASSWORD") or "guest", safe="")
+    port = read.integer("RABBITMQ_PORT", default=5672, low=1, high=65_535)
+    hosts = read.names("RABBITMQ_HOST") or ("localhost",)
+    text = read.secret("CELERY_BROKER_URL") or ";".join(f"amqp://{user}:{password}@{host}:{port}//" for host in hosts)
+    urls = [url.strip() for url in text.split(";")]
+    schemes = ("amqp", "amqps") if len(urls) > 1 else ("amqp", "amqps", "redis", "rediss")
+    for place, url in enumerate(urls, 1):
+        if not _is_url(url, schemes):  # the value may hold a password, so it is not repeated
+            name = "CELERY_BROKER_URL" if read.secret("CELERY_BROKER_URL") else "RABBITMQ_HOST"
+            which = f", URL {place} of {len(urls)}" if len(urls) > 1 else ""
+            raise ConfigurationError(
+                f"{name}{which}: expected amqp://user:password@host:port/vhost, or several separated by ;"
+            )
+    return ";".join(urls)
+
+
+def _management_url(read: _Reader) -> str | None:
+    """With the broker's own login unless it names one."""
+    text = read.secret("RABBITMQ_MANAGEMENT_URL")
+    if not text:
+        return None
+    url = read.url("RABBITMQ_MANAGEMENT_URL", ("http", "https"), str)
+    login, _, _ = urlsplit(_broker_url(read).split(";")[0]).netloc.rpartition("@")
+    parts = urlsplit(url)
+    return url if "@" in parts.netloc or not login else parts._replace(netloc=f"{login}@{parts.netloc}").geturl()
 
 
 def _result_backend(read: _Reader) -> str:
+    """Celery's form, and as parameters what is not in it: records/connection.py reads them."""
+
     def from_parts() -> str:
         port = read.integer("REDIS_PORT", default=6379, low=1, high=65_535)
         password = read.secret("REDIS_PASSWORD")
         login = f":{quote(password, safe='')}@" if password else ""
         return f"redis://{login}{read.text('REDIS_HOST', 'localhost')}:{port}/0"
 
-    return read.url("CELERY_RESULT_BACKEND", ("redis", "rediss"), from_parts)
+    master_name = read.text("REDIS_SENTINEL_MASTER", "mymaster")
+    sentinel_password = read.secret("REDIS_SENTINEL_PASSWORD")
+    replicas = read.integer("REDIS_REPLICAS_TO_WAIT_FOR", default=0, low=0, high=5)
+    text = read.secret("CELERY_RESULT_BACKEND") or from_parts()
+    parameters: dict[str, str | int] = {}
+    if text.startswith("sentinel:"):
+        _check_sentinels(text)
+        parameters = {"master_name": master_name}
+        parameters |= {"sentinel_password": sentinel_password} if sentinel_password else {}
+    else:
+        text = read.url("CELERY_RESULT_BACKEND", ("redis", "rediss"), from_parts)
+    parameters |= {"replicas_to_wait_for": replicas} if replicas else {}
+    return f"{text}{'&' if '?' in text else '?'}{urlencode(parameters)}" if parameters else text
+
+
+def _check_sentinels(text: str) -> None:
+    try:
+        parts = [urlsplit(one) for one in text.split(";")]
+        usable = all(one.scheme == "sentinel" and one.hostname and one.port != 0 and not one.query for one in parts)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigurationError(
+            "CELERY_RESULT_BACKEND: expected sentinel://:password@host:port;sentinel://host:port;… "
+            "with the password of Redis"
+        )
 
 
 def _address(read: _Reader, name: str, default: str) -> str:

@@ -1,4 +1,4 @@
-"""The whole service on this machine: stores, web, one worker per priority, Flower and a mail sink.
+"""The whole service on this machine: stores, web, a worker per priority and dedicated type, Flower and a mail sink.
 
 `make run`, `make demo` and the tests use it; it talks to the service over its processes and HTTP only.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from taskservice.local.brokers import PrivateRabbitMQ
 from taskservice.local.ports import choose_port, starting_alone
 from taskservice.local.stores import PrivateStore
 from taskservice.local.supervisor import Program, Supervisor
+from taskservice.queues import WorkQueue, work_queues
 
 Broker = Literal["rabbitmq", "embedded"]
 
@@ -29,9 +30,9 @@ _HOPELESS_DEATHS = 3  # of one program before the system was ever ready: a setti
 # The service's own settings: a private system does not inherit them from whoever runs the tests.
 _SETTINGS_PREFIXES = ("CELERY_", "RABBITMQ_", "REDIS_", "SMTP_", "FLASK_", "FLOWER_", "GUNICORN_")
 _SETTINGS = (
-    "ALLOWED_HOSTS", "API_RATE_LIMIT", "BIND_ADDRESS", "FILES_URL", "INITIAL_RETRY_DELAY", "LISTEN_ADDRESS",
-    "LOG_LEVEL", "MAX_RETRY_DELAY", "MAX_UPLOAD_BYTES", "RATE_LIMITS", "RESULT_RETENTION", "SOFT_SHUTDOWN_TIMEOUT",
-    "TASK_TYPE_MODULES", "TRUSTED_PROXIES", "WEBHOOKS_ALLOW_HTTP",
+    "ALLOWED_HOSTS", "API_RATE_LIMIT", "BIND_ADDRESS", "DEDICATED_TASK_TYPES", "FILES_URL", "INITIAL_RETRY_DELAY",
+    "LISTEN_ADDRESS", "LOG_LEVEL", "MAX_RETRY_DELAY", "MAX_UPLOAD_BYTES", "RATE_LIMITS", "RESULT_RETENTION",
+    "SOFT_SHUTDOWN_TIMEOUT", "TASK_TYPE_MODULES", "TRUSTED_PROXIES", "WEBHOOKS_ALLOW_HTTP",
 )  # fmt: skip
 
 
@@ -142,8 +143,10 @@ class LocalSystem:
         address = self.environment.get("BIND_ADDRESS") or "127.0.0.1"
         command = ["-m", "gunicorn", self._wsgi_app, "-b", f"{address}:{self.web_port}"]
         self._start("web", command, stop_rank=0, grace_s=35)
-        for priority in ("high", "normal", "low"):
-            self._start_worker(priority)
+        for queue in work_queues():
+            self._start_worker(queue.priority.value, [queue])
+        for task_type in self._dedicated:
+            self._start_worker(task_type, [one for one in work_queues([task_type]) if one.task_type])
         self._start_flower()
         self._wait_until_ready()
 
@@ -170,6 +173,7 @@ class LocalSystem:
             self.supervisor.start(program)
         self.rabbitmq = rabbitmq
         self.environment["CELERY_BROKER_URL"] = rabbitmq.broker_url
+        self.environment.setdefault("RABBITMQ_MANAGEMENT_URL", rabbitmq.management_url)
 
     def _wait_for_stores(self, store: PrivateStore | None) -> None:
         try:
@@ -180,11 +184,17 @@ class LocalSystem:
         except TimeoutError as error:
             raise StartFailed(f"{error}\n{self._log_tails('redis', 'rabbitmq')}") from error
 
-    def _start_worker(self, priority: str) -> None:
-        options = ["-Q", f"{priority}_priority", "-n", f"{priority}@%h", "-c", str(self._concurrency)]
+    @property
+    def _dedicated(self) -> list[str]:
+        listed = self.environment.get("DEDICATED_TASK_TYPES", "").split(",")
+        return [task_type.strip() for task_type in listed if task_type.strip()]
+
+    def _start_worker(self, name: str, queues: Sequence[WorkQueue]) -> None:
+        names = ",".join(queue.name for queue in queues)
+        options = ["-Q", names, "-n", f"{name}@%h", "-c", str(self._concurrency)]
         soft_s = float(self.environment.get("SOFT_SHUTDOWN_TIMEOUT") or 20)
         command = ["-m", "celery", "-A", "tasks", "worker", *options]
-        self._start(f"worker-{priority}", command, stop_rank=1, grace_s=soft_s + 10)
+        self._start(f"worker-{name}", command, stop_rank=1, grace_s=soft_s + 10)
 
     def _start_flower(self) -> None:
         options = ["--address=127.0.0.1", f"--port={self.flower_port}"]
@@ -208,7 +218,7 @@ class LocalSystem:
         return port
 
     def _wait_until_ready(self) -> None:
-        programs = ("web", "worker-high", "worker-normal", "worker-low")
+        programs = ("web", *(f"worker-{name}" for name in ("high", "normal", "low", *self._dedicated)))
         deadline = time.monotonic() + _READY_TIMEOUT_S
         while True:
             is_ready, answer = _ask(f"{self.url}/readyz")
