@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from celery import bootsteps
 from celery.worker.consumer import Consumer
+from kombu import pools
 
 from celery_config import declare_topology, queue_of
 from taskservice.queues import WorkQueue
@@ -45,6 +46,13 @@ class ServiceConsumer(Consumer):
         """For events."""
         options = {"heartbeat": heartbeat, "transport_options": _WITHOUT_CONFIRMS | _BOUNDED}
         return self.ensure_connected(self.app.connection_for_write(url=url, **options))
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """The pool's connections, which answer control commands, went to the same node and may be as silent."""
+        super().on_connection_error_after_connected(exc)
+        pools.reset()
+        app: Any = self.app
+        app._pool = app.amqp._producer_pool = None  # Celery keeps each beside kombu's own
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         logger.error("message.undecodable task_id=%s cause=%r", (message.headers or {}).get("id"), str(exc))
