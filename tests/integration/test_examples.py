@@ -103,7 +103,7 @@ def test_every_example_works_as_it_stands(service: Service) -> None:
 
     with receiving() as receiver:
         trials = list(_trials(document, service.system.url, receiver.url()))
-        answers = [(trial, trial.status()) for trial in trials]
+        answers = [(trial, _status_in_the_end(trial)) for trial in trials]
 
     assert len(trials) > 30
     assert [
@@ -111,6 +111,14 @@ def test_every_example_works_as_it_stands(service: Service) -> None:
         for trial, status in answers
         if status not in trial.operation.successes
     ] == []
+
+
+def _status_in_the_end(trial: Trial) -> int:
+    """A worker takes a moment to consume a queue that an example before has resumed: /readyz says so with 503."""
+    until = time.monotonic() + 15
+    while (status := trial.status()) == 503 and trial.operation.path == "/readyz" and time.monotonic() < until:
+        time.sleep(0.5)
+    return status
 
 
 def _trials(document: Mapping[str, Any], url: str, callback_url: str) -> Iterator[Trial]:

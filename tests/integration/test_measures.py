@@ -108,7 +108,7 @@ def test_waiting_is_timed_once_a_task_and_running_once_an_attempt(counted: Count
     measured = counted.measures.read()
 
     assert (measured.wait[EMAIL].count, measured.run[EMAIL].count) == (1, 2)
-    assert LATE_S <= measured.wait[EMAIL].sum_s < LATE_S + 5
+    assert LATE_S - 0.01 <= measured.wait[EMAIL].sum_s < LATE_S + 5  # instants are rounded to milliseconds
     assert measured.wait[EMAIL].counts[9] == 1  # up to 5 s
     assert 0.12 <= measured.run[EMAIL].sum_s < 5
 

@@ -266,7 +266,7 @@ def test_a_mark_outlives_its_attempt(store: Store) -> None:
 
 # What Redis alone forgets
 
-NOT_STARTED: dict[str, dict[str, Any]] = {"queued": {}, "scheduled": in_seconds(60)}
+NOT_STARTED: dict[str, Callable[[], dict[str, Any]]] = {"queued": dict, "scheduled": lambda: in_seconds(60)}
 
 
 def test_a_forgotten_retry_does_not_keep_the_next_attempt_from_running(store: Store) -> None:
@@ -288,10 +288,10 @@ def test_a_forgotten_retry_does_not_keep_the_next_attempt_from_running(store: St
 
 @pytest.mark.parametrize("status", NOT_STARTED)
 def test_a_forgotten_attempt_does_not_keep_the_next_one_from_running(store: Store, status: str) -> None:
-    submission = store.accept(expires_in_s=0.2, **NOT_STARTED[status])
+    submission = store.accept(expires_in_s=1, **NOT_STARTED[status]())
     with store.forgetting():
         store.retry(submission, store.start(submission))
-    time.sleep(0.25)  # it was to start in time, and did
+    time.sleep(1.1)  # it was to start in time, and did
 
     assert store.status(submission) == status
     assert store.claim(submission, 2).claim is Claim.GRANTED
@@ -300,7 +300,7 @@ def test_a_forgotten_attempt_does_not_keep_the_next_one_from_running(store: Stor
 
 @pytest.mark.parametrize("status", [*NOT_STARTED, "retrying"])
 def test_the_result_of_an_attempt_whose_start_is_forgotten_is_kept(store: Store, status: str) -> None:
-    submission = store.accept(**NOT_STARTED.get(status, {}))
+    submission = store.accept(**NOT_STARTED.get(status, dict)())
     if status == "retrying":  # its first worker was lost
         store.attempts.give_up(store.start(submission), is_lost=True)
     with store.forgetting():
