@@ -4,19 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if docker compose version >/dev/null 2>&1; then compose=(docker compose); else compose=(docker-compose); fi
-python=.venv/bin/python
-no_settings=$(mktemp)
-for name in $(sed -n 's/^\([A-Z][A-Z0-9_]*\)=.*/\1/p' .env.example); do unset "$name"; done
-
-free_ports() {
-  "$python" -c '
-import socket
-sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
-print(*(s.getsockname()[1] for s in sockets))'
-}
-read -r WEB_PORT FLOWER_PORT RABBITMQ_MANAGEMENT_PORT MAILPIT_PORT < <(free_ports)
-export WEB_PORT FLOWER_PORT RABBITMQ_MANAGEMENT_PORT MAILPIT_PORT
+source tests/compose-apart.sh
 export COMPOSE_PROJECT_NAME="taskservice-faults-$$"
 export TASK_TYPE_MODULES=tests.support.task_types MAX_RETRY_DELAY=4 SOFT_SHUTDOWN_TIMEOUT=6
 

@@ -14,6 +14,7 @@ from typing import Any
 import requests
 
 from taskservice.describe.document import Operation, Step, operations_of
+from tests.support.pointers import at
 
 STEP_TIMEOUT_S = 30.0
 
@@ -38,8 +39,8 @@ def _made(operation: Operation, session: requests.Session, url: str, callback_ur
         deadline = time.monotonic() + STEP_TIMEOUT_S
         while True:
             body = _performed(step, session, url + step.path.format(**kept), stand_ins, callback_url)
-            kept |= {name: str(_at(body, pointer)) for name, pointer in step.keep.items()}
-            if step.until is None or _at(body, step.until["pointer"]) in step.until["values"]:
+            kept |= {name: str(at(body, pointer)) for name, pointer in step.keep.items()}
+            if step.until is None or at(body, step.until["pointer"]) in step.until["values"]:
                 break
             assert time.monotonic() < deadline, f"{step}: {body}"
             time.sleep(0.1)
@@ -69,13 +70,3 @@ def _sent_here(body: Mapping[str, Any], callback_url: str) -> Mapping[str, Any]:
     if "callback" not in body:
         return body
     return {**body, "callback": {**body["callback"], "url": callback_url}}
-
-
-def _at(value: Any, pointer: str) -> Any:
-    """What an RFC 6901 pointer leads to; None where nothing is."""
-    for part in pointer.split("/")[1:]:
-        try:
-            value = value[int(part)] if isinstance(value, list) else value[part]
-        except (LookupError, ValueError):
-            return None
-    return value

@@ -15,6 +15,7 @@ import requests
 
 from taskservice.api.examples import CALLBACK_URL, FILENAME
 from taskservice.describe.document import Example, Operation, Step, operations_of
+from tests.support.pointers import at
 from tests.support.receiver import receiving
 from tests.support.service import Service
 
@@ -131,13 +132,3 @@ def _content(body: Any, file: Mapping[str, str] | None) -> dict[str, Any]:
     if file is not None:
         return {"files": {"file": (file["filename"], file["content"].encode(), "text/plain")}}
     return {} if body is None else {"json": body}
-
-
-def at(value: Any, pointer: str) -> Any:
-    """What an RFC 6901 pointer leads to; None where nothing is."""
-    for part in pointer.split("/")[1:]:
-        try:
-            value = value[int(part)] if isinstance(value, list) else value[part]
-        except (LookupError, ValueError):
-            return None
-    return value
