@@ -12,4 +12,13 @@ cp /cluster/rabbitmq.conf /etc/rabbitmq/conf.d/20-cluster.conf
 umask 077
 rm -f /var/lib/rabbitmq/.erlang.cookie  # a node makes one that it alone may read
 printf %s "$CLUSTER_COOKIE" > /var/lib/rabbitmq/.erlang.cookie
+
+# Two empty nodes would found a cluster of their own beside a first one that has data and starts more slowly.
+wait_s=60
+if [ "$(hostname)" != rabbitmq ] && [ ! -d /var/lib/rabbitmq/mnesia ]; then
+  until timeout 1 bash -c '</dev/tcp/rabbitmq/5672' 2>/dev/null || [ "$wait_s" -le 0 ]; do
+    wait_s=$((wait_s - 1))
+    sleep 1
+  done
+fi
 exec docker-entrypoint.sh rabbitmq-server
