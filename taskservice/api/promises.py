@@ -146,6 +146,7 @@ def _submit_again(submission: Submission, services: Services) -> Submission:
     try:
         known = services.records.get(submission.task_id)
         if known is not None:  # then its message has been confirmed or even claimed: another copy is of no use
+            services.records.accept_many([known.submission])  # changes nothing, but perhaps no replica had it
             return known.submission
         services.records.lift_many([submission.task_id])
     except Unavailable as error:

@@ -131,6 +131,21 @@ def test_an_unknown_task_is_the_same_one_when_it_is_repeated(api: Api) -> None:
     assert published_ids(api) == [task_id, task_id]  # the claim drops the second copy
 
 
+def test_a_record_is_promised_only_when_it_could_be_written_again(api: Api) -> None:
+    interrupted(api)
+    (submission,) = api.broker.published
+    api.records.accept_many([submission])  # the first try's record was made, but no replica confirmed it
+    api.records.accept_fails = True
+    api.reservations.forget_flights()
+
+    refused = api.submit(key="k")
+
+    assert assert_problem(refused, 503, "store_unavailable")["outcome"] == "unknown"
+    api.records.accept_fails = False
+    api.reservations.forget_flights()
+    assert api.submit(key="k").get_json()["task_id"] == submission.task_id
+
+
 def test_a_task_that_a_worker_knows_is_not_published_again_and_tells_its_own_times(api: Api) -> None:
     interrupted(api, delay=5)
     first = api.broker.published[0]
