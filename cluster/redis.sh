@@ -46,7 +46,7 @@ done
 # On the command line, because there they win over what Sentinel's CONFIG REWRITE has left in the file.
 exec docker-entrypoint.sh redis-server "$conf" \
   --requirepass "$REDIS_PASSWORD" --masterauth "$REDIS_PASSWORD" \
-  --appendonly yes --appendfsync everysec --save "" \
+  --appendonly yes --appendfsync "$REDIS_APPENDFSYNC" --save "" \
   --maxmemory 1gb --maxmemory-policy noeviction --hash-max-listpack-value 1024 \
   --min-replicas-to-write 1 --min-replicas-max-lag 10 \
   --repl-backlog-size 64mb --repl-diskless-sync-delay 0
