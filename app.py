@@ -50,13 +50,13 @@ from taskservice.api.services import (
     TaskRecords,
     TaskWaiter,
 )
+from taskservice.context import FileStore
 from taskservice.dead_letters import DeadLetters
 from taskservice.errors import ConfigurationError
 from taskservice.files import FsspecFileStore
 from taskservice.handlers import internal_types, load_task_types
 from taskservice.live import Live
 from taskservice.management import Management
-from taskservice.model import FileStore
 from taskservice.publisher import Publisher
 from taskservice.records import Records
 from taskservice.records.deliveries import DeliveryLog

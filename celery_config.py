@@ -131,6 +131,7 @@ def _worker(settings: Settings) -> dict[str, Any]:
         "worker_consumer": "taskservice.worker.consumer:ServiceConsumer",
         "worker_send_task_events": True,
         "worker_hijack_root_logger": False,
+        "republish_after_s": _republish_after_s(settings),  # ours: worker/republisher.py
         "worker_soft_shutdown_timeout": settings.soft_shutdown_timeout_s,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
@@ -140,6 +141,11 @@ def _worker(settings: Settings) -> dict[str, Any]:
         "redis_socket_timeout": 10,
         "redis_socket_connect_timeout": 5,
     }
+
+
+def _republish_after_s(settings: Settings) -> int:
+    """Never with the embedded broker: what is delayed is in a worker's memory there, so no queue tells what is lost."""
+    return 0 if settings.uses_embedded_broker else settings.republish_after_s
 
 
 def _web(settings: Settings) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from taskservice.worker.keeper import KeeperStep
 from taskservice.worker.leftovers import LeftoversStep
 from taskservice.worker.outbox import OutboxStep
 from taskservice.worker.reaper import ReaperStep
+from taskservice.worker.republisher import RepublisherStep
 from taskservice.worker.task import task_class_for
 from taskservice.worker.tidier import tidier_step
 
@@ -42,7 +43,9 @@ def open_files() -> FsspecFileStore:
 
 
 celery = make_celery(settings, role="worker")
-celery.steps["worker"].update({KeeperStep, LeftoversStep, ReaperStep, OutboxStep, tidier_step(open_files)})
+celery.steps["worker"].update(
+    {KeeperStep, LeftoversStep, ReaperStep, OutboxStep, RepublisherStep, tidier_step(open_files)}
+)
 celery.steps["consumer"].update({PauseStep, TopologyStep})
 
 for kind in load_task_types(

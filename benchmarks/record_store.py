@@ -174,11 +174,13 @@ def page_timing(records: Records, index: TaskIndex, wanted: dict[str, Any]) -> T
 
 
 def forget_all(records: Records, count: int) -> None:
-    """As if the retention had passed for all that is final; what is not final is cancelled first."""
+    """As if the retention had passed for all that is final; the rest is cancelled first, and its messages met."""
     index = TaskIndex(records.client)
     queued = TaskFilter(statuses=frozenset({Status.QUEUED}))
+    transitions = Transitions(records.client, retention_s=RETENTION_S)
     while page := index.page(queued, limit=1000).task_ids:
         records.cancel_many(page)
+        transitions.run_many("claim", dict.fromkeys(page, CLAIM))
     short = Attempts(records.client, retention_s=0)
     records.client.zunionstore("expiring", {"expiring": 0})  # due since 1970
     for _ in range(0, count, 200):

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
+from taskservice.context import MailServer
 from taskservice.errors import ConfigurationError
-from taskservice.model import MailServer, RateLimit
+from taskservice.model import RateLimit
 
 Value = TypeVar("Value")
 
@@ -38,6 +39,7 @@ class Settings:
     max_retry_delay_s: int
     soft_shutdown_timeout_s: int
     result_retention_s: int
+    republish_after_s: int  # 0: never
     task_type_modules: tuple[str, ...]
     rate_limits: Mapping[str, RateLimit]  # by task type; replaces what the type says
     dedicated_task_types: tuple[str, ...]  # each has queues of its own
@@ -83,6 +85,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         max_retry_delay_s=read.integer("MAX_RETRY_DELAY", default=60, low=1, high=86_400),
         soft_shutdown_timeout_s=read.integer("SOFT_SHUTDOWN_TIMEOUT", default=20, low=1, high=3600),
         result_retention_s=read.integer("RESULT_RETENTION", default=7 * 86_400, low=60, high=366 * 86_400),
+        republish_after_s=_republish_after(read),
         task_type_modules=read.names("TASK_TYPE_MODULES"),
         rate_limits=_rate_limits(read),
         dedicated_task_types=read.names("DEDICATED_TASK_TYPES"),
@@ -265,6 +268,14 @@ def _webhooks_allow_http(read: _Reader) -> bool:
             "WEBHOOKS_ALLOW_HTTP=1: only where BIND_ADDRESS is a loopback address, or leave it at 0"
         )
     return is_allowed
+
+
+def _republish_after(read: _Reader) -> int:
+    """Sooner than a message travels, every task would be published twice."""
+    seconds = read.integer("REPUBLISH_AFTER", default=60, low=0, high=86_400)
+    if 0 < seconds < 5:
+        raise ConfigurationError(f"REPUBLISH_AFTER={seconds}: expected 0 (never), or a whole number from 5 to 86400")
+    return seconds
 
 
 def _rate_limits(read: _Reader) -> dict[str, RateLimit]:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Puts a backup of backup.sh back: records, definitions and files. What the machine has of them now is replaced.
-# The service is stopped meanwhile; tasks that were accepted after the backup are lost from the records.
+# The service is stopped meanwhile; tasks that were accepted after the backup are lost from the records. What had not ended
+# at the backup runs again: its message is published again after REPUBLISH_AFTER (0: never).
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=compose.sh
 . "$(dirname "$(readlink -f "$0")")/compose.sh"

@@ -83,9 +83,15 @@ def _tasks(measured: Measured) -> Iterator[Metric]:
         present.add_metric([status, *kind], count)
         entered.add_metric([status, *kind], measured.entered.get((status, kind), 0))
     accepted = CounterMetricFamily("taskservice_tasks_accepted", "Tasks that were accepted.", labels=_KIND)
+    republished = CounterMetricFamily(
+        "taskservice_tasks_republished",
+        "Messages that were lost and published again.",
+        labels=_KIND,
+    )
     for kind in _kinds(measured):
         accepted.add_metric(list(kind), measured.accepted.get(kind, 0))
-    yield from (present, entered, accepted)
+        republished.add_metric(list(kind), measured.republished.get(kind, 0))
+    yield from (present, entered, accepted, republished)
     yield _histogram("taskservice_task_wait_seconds", "From due to the first start.", measured.wait)
     yield _histogram("taskservice_task_run_seconds", "Of one attempt, however it ended.", measured.run)
 

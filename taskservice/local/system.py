@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -31,8 +31,8 @@ _HOPELESS_DEATHS = 3  # of one program before the system was ever ready: a setti
 _SETTINGS_PREFIXES = ("CELERY_", "RABBITMQ_", "REDIS_", "SMTP_", "FLASK_", "FLOWER_", "GUNICORN_")
 _SETTINGS = (
     "ALLOWED_HOSTS", "API_RATE_LIMIT", "BIND_ADDRESS", "DEDICATED_TASK_TYPES", "FILES_URL", "INITIAL_RETRY_DELAY",
-    "LISTEN_ADDRESS", "LOG_LEVEL", "MAX_RETRY_DELAY", "MAX_UPLOAD_BYTES", "RATE_LIMITS", "RESULT_RETENTION",
-    "SOFT_SHUTDOWN_TIMEOUT", "TASK_TYPE_MODULES", "TRUSTED_PROXIES", "WEBHOOKS_ALLOW_HTTP",
+    "LISTEN_ADDRESS", "LOG_LEVEL", "MAX_RETRY_DELAY", "MAX_UPLOAD_BYTES", "RATE_LIMITS", "REPUBLISH_AFTER",
+    "RESULT_RETENTION", "SOFT_SHUTDOWN_TIMEOUT", "TASK_TYPE_MODULES", "TRUSTED_PROXIES", "WEBHOOKS_ALLOW_HTTP",
 )  # fmt: skip
 
 
@@ -73,11 +73,10 @@ class LocalSystem:
         self.web_port = self.flower_port = self.mail_port = 0
 
     def __enter__(self) -> Self:
-        try:
+        with ExitStack() as unless_started:
+            unless_started.callback(self.stop)
             self.start()
-        except BaseException:
-            self.stop()
-            raise
+            unless_started.pop_all()
         return self
 
     def __exit__(

@@ -181,10 +181,17 @@ class Attempts:
         (forgotten,) = _repeat(self._transitions.forget)
         return forgotten
 
-    def bury(self, task_id: str, *, error: ErrorInfo, submission: Submission | None = None) -> None:
-        """The broker gave up on its message: final unless it runs."""
-        known = {} if submission is None else {"creation": creation(submission)}
-        self._transitions.run("bury", task_id, error=asdict(error), **known)
+    def bury(
+        self, task_id: str, *, error: ErrorInfo, submission: Submission | None = None, attempt: int | None = None
+    ) -> str | None:
+        """The broker gave up on its message: final unless it runs, or waits for a later attempt than the message's.
+
+        Answers the code with which the task has failed, then or before; None when it has not.
+        """
+        known: dict[str, Any] = {} if submission is None else {"creation": creation(submission)}
+        if attempt is not None:
+            known["attempt"] = attempt
+        return self._transitions.run("bury", task_id, error=asdict(error), **known) or None
 
     def note_settling(self, run: Run) -> None:
         """Its handler has ended: what it still waits for is not its own time."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import redis
 
-from taskservice.model import WEBHOOK_ANSWERS
+from taskservice.context import WEBHOOK_ANSWERS
 from taskservice.records.script import guarded, record_key
 
 # A delivery that comes after its task was forgotten must leave nothing behind; one that comes twice is one.

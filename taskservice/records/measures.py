@@ -70,6 +70,7 @@ class Measured:
     current: Mapping[tuple[Status, Kind], int]
     entered: Mapping[tuple[Status, Kind], int]  # how often a task came into this status, since the store is empty
     accepted: Mapping[Kind, int]
+    republished: Mapping[Kind, int] = field(default_factory=dict)  # messages that the broker had lost
     wait: Mapping[Kind, Histogram] = field(default_factory=dict)  # from due to the first start
     run: Mapping[Kind, Histogram] = field(default_factory=dict)  # of one attempt
 
@@ -93,13 +94,15 @@ class Measures:
         pipeline = self._client.pipeline(transaction=True)
         pipeline.hgetall("counters")
         pipeline.hgetall("durations")
+        pipeline.hgetall("republished")
         for status, kind in cells:
             pipeline.zcard(f"cell:{status}:{kind.task_type}:{kind.priority}")
-        counters, durations, *sizes = guarded(pipeline.execute)
+        counters, durations, republished, *sizes = guarded(pipeline.execute)
         return Measured(
             current=dict(zip(cells, sizes, strict=True)),
             entered={(Status(what), kind): count for what, kind, count in _counts(counters) if what != ACCEPTED},
             accepted={kind: count for what, kind, count in _counts(counters) if what == ACCEPTED},
+            republished={_kind(place): int(count) for place, count in republished.items()},
             wait=_histograms(durations, "wait"),
             run=_histograms(durations, "run"),
         )
@@ -119,6 +122,11 @@ class Measures:
         """Of every type that ever had a task."""
         names = sorted(str(name) for name in guarded(lambda: self._client.smembers("task_types")))
         return [Kind(name, priority) for name in names for priority in Priority]
+
+
+def _kind(place: str) -> Kind:
+    task_type, priority = place.split(":")
+    return Kind(task_type, Priority(priority))
 
 
 def _counts(counters: Mapping[str, str]) -> Iterator[tuple[str, Kind, int]]:

@@ -47,7 +47,7 @@ def _script(*parts: str, flags: str = "") -> str:
     return "\n".join([f"#!lua {flags}".rstrip(), *texts])
 
 
-_SCRIPT = _script("changes", "ends", "submissions", "claims", "reports", "sweep")
+_SCRIPT = _script("changes", "ends", "submissions", "claims", "reports", "sweep", "waiting")
 _FREEING_SCRIPT = _script("forget", flags="flags=allow-oom")
 
 
@@ -111,6 +111,8 @@ def creation(submission: Submission) -> dict[str, Any]:
         "due_at_ms": message["due_at_ms"],
         "sequence": submission.sequence,
     }
+    if submission.own_queue is not None:
+        details["queue"] = submission.own_queue
     if submission.tags:
         details["tags"] = json.dumps(submission.tags)
     if submission.callback is not None:

@@ -9,7 +9,6 @@ import atexit
 import logging
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -28,10 +27,10 @@ from taskservice.records.script import connect
 from taskservice.worker.backend import RecordBackend
 from taskservice.worker.presence import Presence
 from taskservice.worker.request import ServiceRequest
+from taskservice.worker.threads import EndlessThread
 
 logger = logging.getLogger(__name__)
 
-TICK_S = 1.0
 STORE_TIMEOUT_S = 2.0
 CANCEL_GRACE_S = 5.0  # for a handler to notice at its next progress report
 ENDED_GRACE_S = 5.0  # between the record's end and the child's return
@@ -47,13 +46,15 @@ class _Watched:
     ended_since: float | None = None
 
 
-class Keeper(threading.Thread):
-    """Ticks every second for as long as the process lives."""
+class Keeper(EndlessThread):
+    """Ticks every second."""
+
+    every_s = 1.0
 
     def __init__(
         self, attempts: Attempts, pauses: Pauses, presence: Presence, active: Callable[[], Collection[Any]]
     ) -> None:
-        super().__init__(name="keeper", daemon=True)
+        super().__init__("keeper")
         self._attempts = attempts
         self._pauses = pauses
         self._presence = presence
@@ -62,18 +63,13 @@ class Keeper(threading.Thread):
         self._contact_since: float | None = None
         self.paused: frozenset[str] = frozenset()
 
-    def run(self) -> None:
-        while True:
-            began = time.monotonic()
-            try:
-                self.tick()
-            except (redis.RedisError, Unavailable) as error:
-                if self._contact_since is not None:
-                    logger.warning("keeper.store_unreachable cause=%s", type(error).__name__)
-                self._contact_since = None
-            except Exception:
-                logger.exception("keeper.failed")
-            time.sleep(max(0.0, TICK_S - (time.monotonic() - began)))
+    def turn(self) -> None:
+        try:
+            self.tick()
+        except (redis.RedisError, Unavailable):
+            had_contact, self._contact_since = self._contact_since is not None, None
+            if had_contact:  # the log has one line an outage, not one a second
+                raise
 
     def tick(self) -> None:
         """Raises redis.RedisError, Unavailable."""

@@ -6,39 +6,31 @@ A thread of each worker's main process, on connections of its own. Must not know
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable
 from typing import Any, cast
 
 import redis
 from celery import Celery, bootsteps
-from kombu import Connection, Producer
+from kombu import Connection
 
-from celery_config import BROKER_ERRORS, declare_topology
-from taskservice.errors import Unavailable
 from taskservice.handlers.webhook_delivery.body import webhook_body
 from taskservice.handlers.webhook_delivery.parameters import DeliveryParameters, delivery_task
 from taskservice.model import Submission
-from taskservice.publisher import send_submission
 from taskservice.records import Attempts, Posted, Records
 from taskservice.records.deliveries import Delivery, DeliveryLog
 from taskservice.records.script import connect
 from taskservice.worker.backend import RecordBackend
+from taskservice.worker.threads import BrokerThread, Publish
 
 logger = logging.getLogger(__name__)
 
 LOOK_S = 0.5
 MAX_TRIES = 10  # of a change that cannot be made a webhook: about five minutes
 HOLD_S = 30.0  # usually longer than publishing what was taken; else another worker publishes the same deliveries
-AWAY_S = 3.0
 STORE_TIMEOUT_S = 2.0
-CONFIRM_TIMEOUT_S = 10
 
 # What a record that is damaged, or of another version, ends in while it is read and written out.
 UNUSABLE = (LookupError, TypeError, ValueError, AttributeError)
-
-Publish = Callable[[Submission], None]  # returns when it is confirmed; raises BROKER_ERRORS
 
 
 class Outbox:
@@ -101,38 +93,15 @@ class Outbox:
         return delivery_task(posted.delivery_id, parameters)
 
 
-class OutboxThread(threading.Thread):
-    """Empties the outbox for as long as the process lives."""
+class OutboxThread(BrokerThread):
+    """Empties the outbox."""
 
     def __init__(self, app: Celery, outbox: Outbox) -> None:
-        super().__init__(name="outbox", daemon=True)
-        self._app = app
+        super().__init__("outbox", app)
         self._outbox = outbox
 
-    def run(self) -> None:
-        while True:
-            try:
-                with self._app.connection_for_write(heartbeat=0) as connection:
-                    self._publish(connection)
-            except BROKER_ERRORS as error:
-                logger.info("outbox.reconnects cause=%s", type(error).__name__)
-            except (redis.RedisError, Unavailable) as error:
-                logger.warning("outbox.store_unreachable cause=%s", type(error).__name__)
-            except Exception:  # the thread's border: without it webhooks would end silently
-                logger.exception("outbox.failed")
-            time.sleep(AWAY_S)
-
-    def _publish(self, connection: Connection) -> None:
-        connection.ensure_connection(max_retries=1, timeout=5)
-        declare_topology(connection, self._app.conf.task_queues)
-        producer = Producer(connection.channel(), auto_declare=False)
-        is_amqp = connection.transport.driver_type == "amqp"
-
-        def publish(submission: Submission) -> None:
-            send_submission(
-                self._app, submission, producer=producer, mandatory=is_amqp, confirm_timeout=CONFIRM_TIMEOUT_S
-            )
-
+    def use(self, connection: Connection) -> None:
+        publish = self.open_publish(connection)
         while True:
             if not self._outbox.empty(publish):
                 time.sleep(LOOK_S)

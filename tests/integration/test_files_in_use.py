@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-import redis
 import requests
 
 from taskservice.errors import Unavailable
@@ -17,9 +16,10 @@ from taskservice.local.ports import choose_port
 from taskservice.local.system import LocalSystem
 from taskservice.model import ErrorInfo, Priority, Submission
 from taskservice.moments import Moments
-from taskservice.records import Attempts, Records
+from taskservice.records import Records
 from taskservice.records.files_in_use import FilesInUse
 from tests.support.service import FINAL, Service
+from tests.support.store import Store
 
 NAME = 'Übersicht "1".csv'
 MOMENTS = Moments()
@@ -27,17 +27,14 @@ FAILURE = ErrorInfo("internal", "again", retryable=True)
 
 
 @dataclass
-class Store:
-    """One emptied Redis as web and worker see it."""
-
-    client: redis.Redis
+class TaskFiles(Store):
+    """Tasks, and who of them needs a file."""
 
     def __post_init__(self) -> None:
-        self.records = Records(self.client, retention_s=60)
-        self.attempts = Attempts(self.client, retention_s=60)
+        super().__post_init__()
         self.files_in_use = FilesInUse(self.client)
 
-    def accept(self, parameters: dict[str, Any], *, delay_s: float = 0.0, **members: Any) -> Submission:
+    def accept_task(self, parameters: dict[str, Any], *, delay_s: float = 0.0, **members: Any) -> Submission:
         created_at, sequence = MOMENTS.take()
         submission = Submission(
             task_id=str(uuid.uuid4()),
@@ -53,43 +50,38 @@ class Store:
         self.records.accept(submission)
         return submission
 
-    def start(self, submission: Submission) -> None:
-        self.attempts.claim(submission, attempt=1, worker="low@test", delivery="d")
-
 
 @pytest.fixture
-def store(stores: LocalSystem) -> Store:
-    client = Records.connect(stores.result_backend, retention_s=60).client
-    client.flushdb()
-    return Store(client)
+def store(stores: LocalSystem) -> TaskFiles:
+    return TaskFiles.emptied(stores.result_backend)
 
 
-def test_it_is_found_wherever_it_waits_until_it_is_final(store: Store) -> None:
-    task = store.accept({"attachments": [NAME]}, delay_s=60)
+def test_it_is_found_wherever_it_waits_until_it_is_final(store: TaskFiles) -> None:
+    task = store.accept_task({"attachments": [NAME]}, delay_s=60)
     scheduled = store.files_in_use.user_of(NAME)
-    task = store.accept({"options": {"file": NAME}})
+    task = store.accept_task({"options": {"file": NAME}})
     store.records.cancel(str(scheduled))
     queued = store.files_in_use.user_of(NAME)
-    store.start(task)
+    run = store.start(task)
     running = store.files_in_use.user_of(NAME)
-    store.attempts.succeed(task, delivery="d", attempt=1, result={})
+    store.attempts.succeed(task, delivery=run.delivery, attempt=1, result={})
 
     assert scheduled is not None
     assert [queued, running] == [task.task_id] * 2
     assert store.files_in_use.user_of(NAME) is None
 
 
-def test_what_only_looks_like_it_does_not_need_it(store: Store) -> None:
-    store.accept({"filename": f"{NAME}.gz"})
-    store.accept({"filename": "other.csv"}, tags=(NAME,), metadata={"file": NAME})
-    store.accept({NAME: 1})
+def test_what_only_looks_like_it_does_not_need_it(store: TaskFiles) -> None:
+    store.accept_task({"filename": f"{NAME}.gz"})
+    store.accept_task({"filename": "other.csv"}, tags=(NAME,), metadata={"file": NAME})
+    store.accept_task({NAME: 1})
 
     assert store.files_in_use.user_of(NAME) is None
     assert store.files_in_use.user_of("other.csv") is not None
 
 
-def test_it_is_found_among_many_in_little_time(store: Store) -> None:
-    first = store.accept({"filename": NAME})
+def test_it_is_found_among_many_in_little_time(store: TaskFiles) -> None:
+    first = store.accept_task({"filename": NAME})
     for _ in range(20):
         submissions = [_other(store, number) for number in range(500)]
         store.records.accept_many(submissions)
@@ -123,7 +115,7 @@ def test_a_file_that_a_task_waits_for_is_deleted_after_it(service: Service) -> N
     assert deleted.status_code == 204
 
 
-def _other(store: Store, number: int) -> Submission:
+def _other(store: TaskFiles, number: int) -> Submission:
     created_at, sequence = MOMENTS.take()
     return Submission(
         task_id=str(uuid.uuid4()),

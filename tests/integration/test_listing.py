@@ -12,17 +12,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-import redis
 
 from taskservice.errors import Unavailable
 from taskservice.local.ports import choose_port
 from taskservice.local.system import LocalSystem
 from taskservice.model import Cancellation, ErrorInfo, Priority, Status, Submission, TaskFilter, now
 from taskservice.moments import Moments
-from taskservice.records import Attempts, Records, TaskIndex
+from taskservice.records import Records, TaskIndex
 from taskservice.records.run_times import RunTimes
 from tests.conftest import WaitUntil
 from tests.support.service import Service
+from tests.support.store import Store
 
 COUNT = 2000
 MOMENTS = Moments()
@@ -31,31 +31,22 @@ FAILURE = ErrorInfo("file_not_found", "gone", retryable=False)
 
 
 @dataclass
-class Store:
-    """One emptied Redis as web and worker see it."""
-
-    client: redis.Redis
-    retention_s: int = 60
+class Listing(Store):
+    """Tasks and their index."""
 
     def __post_init__(self) -> None:
-        self.records = Records(self.client, retention_s=self.retention_s)
-        self.attempts = Attempts(self.client, retention_s=self.retention_s)
+        super().__post_init__()
         self.index = TaskIndex(self.client, hidden_types={"webhook_delivery"})
 
     def run(self, submission: Submission, *, seconds: float = 0.0) -> None:
-        self.start(submission)
+        run = self.start(submission)
         time.sleep(seconds)
-        self.attempts.succeed(submission, delivery="d", attempt=1, result={})
-
-    def start(self, submission: Submission) -> None:
-        self.attempts.claim(submission, attempt=1, worker="low@test", delivery="d")
+        self.succeed(submission, run)
 
 
 @pytest.fixture
-def store(stores: LocalSystem) -> Store:
-    client = Records.connect(stores.result_backend, retention_s=60).client
-    client.flushdb()
-    return Store(client)
+def store(stores: LocalSystem) -> Listing:
+    return Listing.emptied(stores.result_backend)
 
 
 def submitted(**changes: Any) -> Submission:
@@ -73,7 +64,7 @@ def submitted(**changes: Any) -> Submission:
     return Submission(**plain | changes)
 
 
-def walk(store: Store, wanted: TaskFilter, *, limit: int) -> Iterator[str]:
+def walk(store: Listing, wanted: TaskFilter, *, limit: int) -> Iterator[str]:
     """Ids of all pages, in order."""
     cursor: str | None = None
     while True:
@@ -87,7 +78,7 @@ def walk(store: Store, wanted: TaskFilter, *, limit: int) -> Iterator[str]:
 # Pages
 
 
-def mixed(store: Store) -> list[Submission]:
+def mixed(store: Listing) -> list[Submission]:
     """Many tasks of all kinds, in the order in which they were accepted."""
     chance = random.Random(4)
     submissions = [
@@ -103,7 +94,7 @@ def mixed(store: Store) -> list[Submission]:
     return submissions
 
 
-def test_every_task_is_on_exactly_one_page_newest_first(store: Store) -> None:
+def test_every_task_is_on_exactly_one_page_newest_first(store: Listing) -> None:
     submissions = mixed(store)
     cancelled = {one.task_id for one in submissions[::3]}
 
@@ -123,7 +114,7 @@ def test_every_task_is_on_exactly_one_page_newest_first(store: Store) -> None:
         assert store.index.count(wanted) == len(expected)
 
 
-def test_pages_stay_where_they_are_while_tasks_come_and_change(store: Store) -> None:
+def test_pages_stay_where_they_are_while_tasks_come_and_change(store: Listing) -> None:
     submissions = mixed(store)
     visible = [one.task_id for one in reversed(submissions) if one.task_type != "webhook_delivery"]
 
@@ -137,7 +128,7 @@ def test_pages_stay_where_they_are_while_tasks_come_and_change(store: Store) -> 
     assert found == visible
 
 
-def test_what_the_service_does_for_itself_is_found_only_by_its_name(store: Store) -> None:
+def test_what_the_service_does_for_itself_is_found_only_by_its_name(store: Listing) -> None:
     store.records.accept(submitted(task_type="webhook_delivery"))
 
     assert store.index.count(TaskFilter()) == 0
@@ -145,12 +136,12 @@ def test_what_the_service_does_for_itself_is_found_only_by_its_name(store: Store
 
 
 @pytest.mark.parametrize("cursor", ["nonsense", "!", "MQ==", f"{'9' * 500}", "OTk5OjE", "MWU5OTk6YQ=="])
-def test_a_cursor_that_no_page_gave_is_refused(store: Store, cursor: str) -> None:
+def test_a_cursor_that_no_page_gave_is_refused(store: Listing, cursor: str) -> None:
     with pytest.raises(ValueError, match="cursor"):
         store.index.page(TaskFilter(), limit=1, cursor=cursor)
 
 
-def test_sizes_are_told_in_order_and_nothing_is_nothing(store: Store) -> None:
+def test_sizes_are_told_in_order_and_nothing_is_nothing(store: Listing) -> None:
     small, large = submitted(), submitted(parameters={"data": "x" * 10_000})
     store.records.accept_many([small, large])
 
@@ -162,7 +153,7 @@ def test_sizes_are_told_in_order_and_nothing_is_nothing(store: Store) -> None:
 # Many in few round trips
 
 
-def test_many_are_cancelled_each_with_its_own_answer(store: Store) -> None:
+def test_many_are_cancelled_each_with_its_own_answer(store: Listing) -> None:
     waits, runs, ended = (submitted() for _ in range(3))
     store.records.accept_many([waits, runs])
     store.start(runs)
@@ -178,7 +169,7 @@ def test_many_are_cancelled_each_with_its_own_answer(store: Store) -> None:
     ]
 
 
-def test_many_are_refused_unless_a_worker_has_them(store: Store) -> None:
+def test_many_are_refused_unless_a_worker_has_them(store: Listing) -> None:
     late, claimed = submitted(), submitted()
     store.start(claimed)
 
@@ -186,7 +177,7 @@ def test_many_are_refused_unless_a_worker_has_them(store: Store) -> None:
     assert store.records.get(late.task_id) is None
 
 
-def test_a_store_that_has_lost_the_script_gets_it_again(store: Store) -> None:
+def test_a_store_that_has_lost_the_script_gets_it_again(store: Listing) -> None:
     store.client.script_flush()
     submissions = [submitted() for _ in range(3)]
 
@@ -195,7 +186,7 @@ def test_a_store_that_has_lost_the_script_gets_it_again(store: Store) -> None:
     assert len(store.records.get_many([one.task_id for one in submissions])) == 3
 
 
-def test_nothing_is_done_for_nobody(store: Store) -> None:
+def test_nothing_is_done_for_nobody(store: Listing) -> None:
     store.records.accept_many([])
 
     assert store.records.cancel_many([]) == []
@@ -212,20 +203,20 @@ def test_without_a_store_many_are_unavailable() -> None:
 # Batches
 
 
-def batch_of(store: Store, *changes: dict[str, Any]) -> Sequence[Submission]:
+def batch_of(store: Listing, *changes: dict[str, Any]) -> Sequence[Submission]:
     submissions = [submitted(batch_id="b", **one) for one in changes]
     store.records.accept_many(submissions)
     return submissions
 
 
-def test_a_batch_counts_its_tasks_wherever_they_are(store: Store) -> None:
+def test_a_batch_counts_its_tasks_wherever_they_are(store: Listing) -> None:
     later = now() + timedelta(seconds=60)
     waits, runs, ended, fails, _ = batch_of(store, {}, {}, {}, {}, {"due_at": later})
     store.records.accept(submitted())
     store.start(runs)
     store.run(ended)
-    store.start(fails)
-    store.attempts.fail(fails, delivery="d", attempt=1, error=FAILURE)
+    run = store.start(fails)
+    store.attempts.fail(fails, delivery=run.delivery, attempt=1, error=FAILURE)
     store.records.accept_many([waits, runs, ended])  # told twice is counted once
 
     assert store.index.batch_counts("b") == {
@@ -237,7 +228,7 @@ def test_a_batch_counts_its_tasks_wherever_they_are(store: Store) -> None:
     }
 
 
-def test_a_worker_that_is_faster_than_the_web_counts_the_task_too(store: Store) -> None:
+def test_a_worker_that_is_faster_than_the_web_counts_the_task_too(store: Listing) -> None:
     submission = submitted(batch_id="b")
     store.run(Submission.from_message(submission.to_message()))
     store.records.accept(submission)
@@ -245,8 +236,8 @@ def test_a_worker_that_is_faster_than_the_web_counts_the_task_too(store: Store) 
     assert store.index.batch_counts("b") == {Status.SUCCEEDED: 1}
 
 
-def test_a_batch_is_forgotten_with_its_last_task(store: Store) -> None:
-    short = Store(store.client, retention_s=0)
+def test_a_batch_is_forgotten_with_its_last_task(store: Listing) -> None:
+    short = Listing(store.client, retention_s=0)
     first, second = batch_of(short, {}, {})
     short.run(first)
     short.attempts.forget()
@@ -281,13 +272,13 @@ def test_a_reader_that_waits_gets_the_final_task(service: Service) -> None:
 # Run times
 
 
-def test_the_mean_follows_the_latest_runs_that_succeeded(store: Store) -> None:
+def test_the_mean_follows_the_latest_runs_that_succeeded(store: Listing) -> None:
     unknown = RunTimes(store.client).mean_s("data_processing")
     for seconds in (0.3, 0.0):
         store.run(submitted(), seconds=seconds)
     fails = submitted()
-    store.start(fails)
-    store.attempts.fail(fails, delivery="d", attempt=1, error=FAILURE)
+    run = store.start(fails)
+    store.attempts.fail(fails, delivery=run.delivery, attempt=1, error=FAILURE)
 
     mean_s = RunTimes(store.client).mean_s("data_processing")
 

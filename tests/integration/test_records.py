@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -23,97 +21,16 @@ from taskservice.model import (
     Priority,
     Progress,
     RateLimit,
-    Record,
     Status,
     Submission,
     TaskFilter,
     now,
 )
-from taskservice.records import LEASE_S, MAX_DELIVERIES, Attempts, Claim, ClaimAnswer, Pauses, Records, Run, TaskIndex
-from taskservice.records.events import BEGINNING, EventStream
+from taskservice.records import LEASE_S, MAX_DELIVERIES, Attempts, Claim, Pauses, Records, Run
 from tests.conftest import WaitUntil
+from tests.support.store import BUSY, Store, in_seconds, submitted
 
-BUSY = ErrorInfo("smtp_unavailable", "busy", retryable=True)
 LOST = ErrorInfo("worker_lost", "lost", retryable=True)
-
-
-@dataclass
-class Store:
-    """The three views of one emptied Redis, and shorthands for what web and worker do."""
-
-    records: Records
-    attempts: Attempts
-    index: TaskIndex
-    url: str = ""
-
-    def accept(self, **changes: Any) -> Submission:
-        submission = submitted(**changes)
-        self.records.accept(submission)
-        return submission
-
-    def claim(self, submission: Submission, attempt: int = 1, *, delivery: str = "", **options: Any) -> ClaimAnswer:
-        """As a worker does for each message it gets."""
-        return self.attempts.claim(
-            submission, attempt=attempt, worker="low@test", delivery=delivery or uuid.uuid4().hex, **options
-        )
-
-    def start(self, submission: Submission, attempt: int = 1) -> Run:
-        """A granted claim."""
-        run = Run(submission.task_id, uuid.uuid4().hex)
-        assert self.claim(submission, attempt, delivery=run.delivery).claim is Claim.GRANTED
-        return run
-
-    def succeed(self, submission: Submission, run: Run, run_of: int = 1) -> None:
-        self.attempts.succeed(submission, delivery=run.delivery, attempt=run_of, result={"words": 2})
-
-    def fail(self, submission: Submission, run: Run) -> None:
-        self.attempts.fail(submission, delivery=run.delivery, attempt=1, error=BUSY)
-
-    def retry(self, submission: Submission, run: Run, *, delay_s: float = 1) -> None:
-        self.attempts.retry(submission, delivery=run.delivery, attempt=1, error=BUSY, delay_s=delay_s)
-
-    def read(self, submission: Submission) -> Record:
-        record = self.records.get(submission.task_id)
-        assert record is not None
-        return record
-
-    def status(self, submission: Submission) -> Status:
-        return self.read(submission).status
-
-    def events(self, submission: Submission) -> list[str]:
-        """Names of this task's changes, in order."""
-        stream = EventStream(self.records.client)
-        pages = stream.between(BEGINNING, stream.bounds()[1])
-        return [event.name for page in pages for event in page if event.task_id == submission.task_id]
-
-    @contextmanager
-    def forgetting(self) -> Iterator[None]:
-        """What Redis is told in the block it has forgotten afterwards, as by a power loss between two fsyncs."""
-        with redis.Redis.from_url(self.url) as client:
-            kept = {key: (max(0, client.pttl(key)), client.dump(key)) for key in client.scan_iter()}
-            yield
-            client.flushdb()
-            for key, (ttl_ms, value) in kept.items():
-                client.restore(key, ttl_ms, value)
-
-
-@pytest.fixture
-def store(stores: LocalSystem) -> Store:
-    records = Records.connect(stores.result_backend, retention_s=60)
-    records.client.flushdb()
-    return Store(records, Attempts(records.client, retention_s=60), TaskIndex(records.client), stores.result_backend)
-
-
-def submitted(**changes: Any) -> Submission:
-    moment = now()
-    plain = Submission(str(uuid.uuid4()), "data_processing", Priority.LOW, {"data": "ü"}, moment, moment, 3)
-    return replace(plain, **changes)
-
-
-def in_seconds(seconds: float) -> dict[str, Any]:
-    """Members of a task created now that is due so much later."""
-    moment = now()
-    return {"created_at": moment, "due_at": moment + timedelta(seconds=seconds)}
 
 
 # Accepting
@@ -124,7 +41,8 @@ def test_an_unknown_id_has_no_record(store: Store) -> None:
 
 
 def test_an_accepted_task_reads_as_it_was_submitted(store: Store) -> None:
-    submission = store.accept(expires_in_s=5.5, tags=("a:b", "ü"), metadata={"order": 7}, retried_from="other")
+    earlier = str(uuid.uuid4())
+    submission = store.accept(expires_in_s=5.5, tags=("a:b", "ü"), metadata={"order": 7}, retried_from=earlier)
 
     record = store.read(submission)
 
@@ -239,7 +157,7 @@ def test_only_the_delivery_that_claimed_an_attempt_may_end_it(store: Store) -> N
 def test_a_result_whose_record_is_gone_brings_the_record_back(store: Store) -> None:
     submission = submitted()
     run = store.start(submission)
-    store.records.client.flushdb()
+    store.client.flushdb()
     store.succeed(submission, run)
 
     assert store.read(submission).result == {"words": 2}
@@ -419,19 +337,19 @@ def test_a_full_redis_refuses_a_transition_whole(store: Store) -> None:
     submission = submitted()
     store.start(submission)
     lapse_leases(store)
-    store.records.client.config_set("maxmemory", 1)
+    store.client.config_set("maxmemory", 1)
     try:
         with pytest.raises(redis.RedisError):
             store.attempts.sweep(may_judge_leases=True)
     finally:
-        store.records.client.config_set("maxmemory", 0)
+        store.client.config_set("maxmemory", 0)
 
     assert store.status(submission) is Status.RUNNING
     assert store.attempts.sweep(may_judge_leases=True).lost == 1
 
 
 def test_a_full_redis_has_room_again_when_retentions_end(store: Store) -> None:
-    client = store.records.client
+    client = store.client
     submissions = [submitted(parameters={"data": "x" * 10_000}) for _ in range(300)]
     store.records.accept_many(submissions)
     store.records.cancel_many([one.task_id for one in submissions])
@@ -462,7 +380,7 @@ def test_a_run_whose_handler_has_ended_says_so_with_its_lease(store: Store) -> N
 def test_a_later_attempt_whose_record_is_lost_runs_all_the_same(store: Store) -> None:
     submission = submitted()
     store.retry(submission, store.start(submission))
-    store.records.client.flushdb()
+    store.client.flushdb()
     run = store.start(submission, 2)
     store.attempts.succeed(submission, delivery=run.delivery, attempt=2, result={"words": 2})
 
@@ -591,7 +509,7 @@ def test_a_hastened_task_is_due_now_and_the_delayed_copy_is_dropped(store: Store
 
 
 def test_a_paused_queue_starts_nothing_until_it_is_resumed(store: Store) -> None:
-    submission, pauses = store.accept(), Pauses(store.records.client)
+    submission, pauses = store.accept(), Pauses(store.client)
     pauses.pause("low_priority")
     while_paused = store.claim(submission).claim
     status = store.status(submission)
@@ -599,59 +517,6 @@ def test_a_paused_queue_starts_nothing_until_it_is_resumed(store: Store) -> None
 
     assert (while_paused, status) == (Claim.PAUSED, Status.QUEUED)
     assert store.claim(submission).claim is Claim.GRANTED
-
-
-def test_over_the_rate_limit_means_later_in_order_and_only_once(store: Store) -> None:
-    limit = RateLimit(count=2, period_s=10)
-    submissions = [store.accept() for _ in range(5)]
-
-    answers = [store.claim(one, rate=limit) for one in submissions]
-    asked_again = store.claim(submissions[2], rate=limit)
-
-    assert [answer.claim for answer in answers] == [Claim.GRANTED] * 2 + [Claim.WAIT] * 3
-    assert [round(answer.wait_s) for answer in answers[2:]] == [5, 10, 15]
-    assert (asked_again.claim, round(asked_again.wait_s)) == (Claim.WAIT, 5)
-    assert store.status(submissions[2]) is Status.QUEUED
-    assert store.read(submissions[2]).due_at > now()
-
-
-@pytest.mark.parametrize("how", ["cancelled", "expired"])
-def test_a_start_that_is_not_needed_any_more_is_given_to_another(store: Store, how: str) -> None:
-    limit = RateLimit(count=1, period_s=10)
-    ends_early = {"expires_in_s": 0.05} if how == "expired" else {}
-    submissions = [store.accept(**ends_early if number == 1 else {}) for number in range(5)]
-    first_four = [store.claim(one, rate=limit) for one in submissions[:4]]
-    if how == "cancelled":
-        store.records.cancel(submissions[1].task_id)
-    else:
-        time.sleep(0.06)
-        store.attempts.sweep(may_judge_leases=True)
-    next_ones = [store.claim(one, rate=limit) for one in (submissions[4], store.accept())]
-
-    assert store.status(submissions[1]) == how
-    assert [round(answer.wait_s) for answer in first_four] == [0, 10, 20, 30]
-    assert [round(answer.wait_s) for answer in next_ones] == [10, 40]  # no start is given away twice
-
-
-def test_a_free_start_is_gone_when_its_time_has_passed(store: Store) -> None:
-    limit = RateLimit(count=1, period_s=0.1)
-    store.claim(store.accept(), rate=limit)
-    given_up = store.accept()
-    wait_s = store.claim(given_up, rate=limit).wait_s
-    store.records.cancel(given_up.task_id)
-    time.sleep(wait_s + 0.01)
-
-    assert store.records.client.exists("free_slots:data_processing") == 0
-
-
-def test_a_reserved_start_is_granted_when_its_time_has_come(store: Store) -> None:
-    limit = RateLimit(count=1, period_s=0.1)
-    first, second = store.accept(), store.accept()
-    store.claim(first, rate=limit)
-    put_off = store.claim(second, rate=limit)
-    time.sleep(put_off.wait_s)
-
-    assert store.claim(second, rate=limit).claim is Claim.GRANTED
 
 
 # Changes and their events
@@ -786,24 +651,53 @@ def test_a_cursor_that_no_page_gave_is_refused(store: Store) -> None:
 
 
 def test_retention_leaves_nothing_behind(stores: LocalSystem, store: Store) -> None:
-    records = Records(store.records.client, retention_s=0)
-    short = Store(records, Attempts(records.client, retention_s=0), store.index)
+    short = Store(store.client, retention_s=0)
     for end in END.values():
         submission = short.accept(tags=("a", "b"), expires_in_s=60)
         end(short, submission, short.start(submission))
-    short.records.cancel(short.accept(**in_seconds(0.01)).task_id)
+    cancelled = short.accept(**in_seconds(0.01))
+    short.records.cancel(cancelled.task_id)
+    short.claim(cancelled)  # its message has come
     time.sleep(0.05)
     forgotten = short.attempts.forget()
-    events_left = records.client.xlen("events")
-    left = {key for key in records.client.scan_iter() if not key.startswith("pace:")}
+    events_left = store.client.xlen("events")
+    left = {key for key in store.client.scan_iter() if not key.startswith("pace:")}
 
     assert forgotten == 4
     assert events_left == 0
-    assert left == {"task_types", "counters", "durations", "run_times", "events"}
+    assert left == {"task_types", "counters", "durations", "run_times", "events", "overtaken"}
+
+
+def test_a_damaged_record_does_not_stop_the_sweep_of_others(store: Store) -> None:
+    damaged, *others = (submitted() for _ in range(5))
+    for one in (damaged, *others):
+        store.start(one)
+    lapse_leases(store)
+    store.client.zadd("leases", {damaged.task_id: 0})  # the first to be looked at
+    store.client.hset(f"task:{damaged.task_id}", "tags", "no list")
+    with pytest.raises(redis.ResponseError):
+        store.attempts.sweep(may_judge_leases=True)
+
+    store.attempts.sweep(may_judge_leases=True)
+
+    assert [store.status(one) for one in others] == [Status.RETRYING] * 4
+
+
+def test_a_running_task_without_a_lease_is_judged_once_its_message_comes_again(store: Store) -> None:
+    submission = submitted()
+    store.start(submission)
+    store.client.delete("leases")
+
+    answer = store.claim(submission)
+    lapse_leases(store)
+    store.attempts.sweep(may_judge_leases=True)
+
+    assert answer.claim is Claim.WAIT
+    assert store.claim(submission).claim is Claim.GRANTED
 
 
 def test_a_final_record_stays_while_a_copy_of_its_message_can_arrive(store: Store) -> None:
-    short = Records(store.records.client, retention_s=0)
+    short = Records(store.client, retention_s=0)
     submission = store.accept(**in_seconds(60))
     short.cancel(submission.task_id)
 
@@ -824,7 +718,7 @@ def test_a_store_that_is_down_is_unavailable() -> None:
 
 def lapse_leases(store: Store) -> None:
     """As if LEASE_S had passed without a renewal."""
-    client = store.records.client
+    client = store.client
     for task_id in client.zrange("leases", 0, -1):
         client.zadd("leases", {str(task_id): 1})
 
@@ -846,7 +740,7 @@ def test_a_wanted_change_is_posted_once_and_again_until_it_is_cleared(store: Sto
     assert [posted.event for posted in first] == ["started", "succeeded"]
     assert (while_held, again) == ([], first)
     assert uuid.UUID(first[0].delivery_id) != uuid.UUID(first[1].delivery_id)
-    assert store.records.client.zcard("outbox") == 0
+    assert store.client.zcard("outbox") == 0
 
 
 def test_without_a_callback_nothing_is_posted(store: Store) -> None:

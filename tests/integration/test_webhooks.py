@@ -72,7 +72,7 @@ class Store:
         assert record is not None
         return record
 
-    def _publish(self, submission: Submission) -> None:
+    def _publish(self, submission: Submission, *, attempt: int = 1) -> None:
         if self.broker_fails:
             raise ConnectionError
         self.published.append(submission)

@@ -47,6 +47,7 @@ class MemoryMeasures:
             current={(Status.QUEUED, SLEEP): 2, (Status.FAILED, SLEEP): 1, (Status.QUEUED, HIDDEN): 5},
             entered={(Status.QUEUED, SLEEP): 4},
             accepted={SLEEP: 4, HIDDEN: 5},
+            republished={SLEEP: 3},
             wait={HIDDEN: Histogram((1,) + (0,) * 18, 0.002)},
             run={SLEEP: runs},
         )
@@ -164,6 +165,7 @@ def test_a_scrape_tells_of_tasks_by_status_type_and_priority(watched: Watched) -
     assert watched.value("tasks_total", status="queued", **labels) == 4
     assert watched.value("tasks_total", status="failed", **labels) == 0
     assert watched.value("tasks_accepted_total", **labels) == 4
+    assert watched.value("tasks_republished_total", **labels) == 3
     assert watched.value("build_info", version=__version__) == 1
 
 

@@ -132,6 +132,7 @@ def test_no_password_is_shown_of_a_stores_url() -> None:
         ("BIND_ADDRESS", "everywhere"),
         ("FLASK_DEBUG", "maybe"),
         ("MAX_RETRY_DELAY", "soon"),
+        ("REPUBLISH_AFTER", "4"),
         ("SMTP_PORT", "0"),
         ("SMTP_SECURITY", "ssl3"),
         ("LOG_LEVEL", "LOUD"),

@@ -30,7 +30,7 @@ end
 
 -- The delivery's id follows from the change, so that publishing it twice is one delivery.
 local function post(task, event, version)
-  local hex = redis.sha1hex(task.id .. ':' .. version)
+  local hex = redis.sha1hex(task.id .. ':' .. version .. ':' .. event)
   local id = string.format('%s-%s-5%s-a%s-%s', hex:sub(1, 8), hex:sub(9, 12), hex:sub(14, 16), hex:sub(18, 20), hex:sub(21, 32))
   redis.call('ZADD', 'outbox', whole(now_ms), table.concat({id, task.id, event, version}, ' '))
 end
@@ -48,8 +48,20 @@ local function emit(task, event)
   end
 end
 
+local function waiting(task) return 'waiting:' .. task.queue end
+
+-- In this status, where is its message? Kept so that it can be published again when the broker has lost it.
+local function expect_message(task, status)
+  if IN_QUEUE[status] then
+    redis.call('ZADD', waiting(task), whole(math.max(task.due_at_ms, now_ms)), task.id)
+  elseif IN_QUEUE[task.status] then
+    redis.call('ZREM', waiting(task), task.id)
+  end
+end
+
 -- Each change is one event: a status that stays has none.
 local function move(task, status)
+  expect_message(task, status)
   if task.status == status then
     touch(task)
     return
@@ -73,12 +85,14 @@ local function create(id)
   local new = details.creation
   local task = {
     id = id, key = 'task:' .. id, status = new.status, attempt = 0, type = new.type, priority = new.priority,
-    score = score_of(new), tags = new.tags, due_at_ms = new.due_at_ms, slot_ms = 0,
+    score = score_of(new), tags = new.tags, due_at_ms = new.due_at_ms, slot_ms = 0, copies_until_ms = 0,
     expires_at_ms = new.expires_at_ms, callback_events = new.callback_events, batch_id = new.batch_id,
+    queue = new.queue or shared_queue(new.priority),
   }
   redis.call('DEL', task.key) -- a refusal of an earlier try
   redis.call('HSET', task.key, 'submission', new.submission, 'status', task.status, 'attempt', 0,
     'type', task.type, 'priority', task.priority, 'score', task.score, 'due_at_ms', whole(task.due_at_ms))
+  if new.queue then redis.call('HSET', task.key, 'queue', new.queue) end
   if task.tags then redis.call('HSET', task.key, 'tags', task.tags) end
   if task.callback_events then redis.call('HSET', task.key, 'callback_events', task.callback_events) end
   if task.batch_id then redis.call('HSET', task.key, 'batch_id', task.batch_id) end
@@ -86,6 +100,7 @@ local function create(id)
     redis.call('HSET', task.key, 'expires_at_ms', whole(task.expires_at_ms))
     redis.call('ZADD', 'deadlines', whole(task.expires_at_ms), id)
   end
+  expect_message(task, task.status)
   if task.status == 'scheduled' then redis.call('ZADD', 'due', whole(task.due_at_ms), id) end
   for _, key in ipairs(cells(task, task.status)) do redis.call('ZADD', key, task.score, id) end
   count_in_batch(task, task.status, 1)

@@ -1,19 +1,57 @@
 -- Which delivered message may start an attempt, and when.
 
--- When the type's next start may be, in ms; reserves that slot (GCRA, kept as the theoretical arrival time).
+-- The moment from which the type may start one more, so that no period ever has more than the rate's count.
+local function opens_at_ms(task)
+  local nth_last_ms = redis.call('LINDEX', 'starts:' .. task.type, details.rate.count - 1)
+  return nth_last_ms and tonumber(nth_last_ms) + details.rate.period_ms or 0
+end
+
+-- A moment to come again at: one that somebody else gave back, or the end of the line.
 local function reserve_slot(task)
-  if task.slot_ms > 0 then return task.slot_ms end
   local free = 'free_slots:' .. task.type
   redis.call('ZREMRANGEBYSCORE', free, '-inf', whole(now_ms)) -- nobody can start in the past
   local first = redis.call('ZPOPMIN', free)
   if first[2] then return tonumber(first[2]) end
-  local key = 'rate:' .. task.type
-  local interval_ms = details.rate.period_ms / details.rate.count
-  local arrival_ms = math.max(tonumber(redis.call('GET', key) or 0), now_ms)
-  local slot_ms = math.max(now_ms, math.ceil(arrival_ms - (details.rate.count - 1) * interval_ms))
-  redis.call('SET', key, string.format('%.3f', arrival_ms + interval_ms),
-    'PX', whole(math.ceil(arrival_ms + interval_ms - now_ms + details.rate.period_ms)))
+  local line = 'rate:' .. task.type
+  local slot_ms = math.ceil(math.max(now_ms, opens_at_ms(task), tonumber(redis.call('GET', line) or 0)))
+  local next_ms = slot_ms + details.rate.period_ms / details.rate.count
+  redis.call('SET', line, string.format('%.3f', next_ms), 'PX', whole(math.ceil(next_ms - now_ms)))
   return slot_ms
+end
+
+-- When it may start: now, or at a slot of its own. Nobody starts before those in line; whoever comes late for his slot (the
+-- queue was paused, its workers away) takes the room that there is, or lines up again.
+local function start_ms(task)
+  if task.slot_ms > now_ms then return task.slot_ms end
+  local is_first = task.slot_ms > 0 or redis.call('EXISTS', 'rate:' .. task.type) == 0
+  if is_first and opens_at_ms(task) <= now_ms then return now_ms end
+  return reserve_slot(task)
+end
+
+local function note_start(task)
+  local starts = 'starts:' .. task.type
+  redis.call('LPUSH', starts, whole(now_ms))
+  redis.call('LTRIM', starts, 0, details.rate.count - 1)
+  redis.call('PEXPIRE', starts, whole(details.rate.period_ms))
+end
+
+-- Its queue is past everything that was due in it well before. Not when its message stood in front, because it had come
+-- back, nor when it may be the earlier one of two.
+local function overtake(task)
+  local may_be_either = redis.call('HDEL', task.key, 'republished') == 1
+  if may_be_either or task.may_reclaim then return end
+  local due_ms = redis.call('ZSCORE', waiting(task), task.id)
+  if due_ms then redis.call('ZADD', 'overtaken', 'GT', whole(math.min(tonumber(due_ms), now_ms)), task.queue) end
+end
+
+-- Its next message goes to the queue that its type has now, which may be another one than at its acceptance.
+local function change_queue(task)
+  if details.queue == task.queue then return end
+  local due_ms = redis.call('ZSCORE', waiting(task), task.id)
+  redis.call('ZREM', waiting(task), task.id)
+  task.queue = details.queue
+  redis.call('HSET', task.key, 'queue', task.queue)
+  if due_ms then redis.call('ZADD', waiting(task), due_ms, task.id) end
 end
 
 local function grant(task)
@@ -32,6 +70,7 @@ local function grant(task)
 end
 
 local function put_off(task, slot_ms)
+  task.due_at_ms = slot_ms
   redis.call('HSET', task.key, 'slot_ms', whole(slot_ms), 'due_at_ms', whole(slot_ms))
   move(task, task.status == 'scheduled' and 'queued' or task.status)
   return {'wait', slot_ms - now_ms}
@@ -50,7 +89,12 @@ local function claim_running(task)
   if task.delivery == details.delivery then return {'granted'} end -- the first answer was lost
   if details.attempt < task.attempt then return {'stale'} end
   -- another delivery runs: this one waits until that has ended or its lease has lapsed
-  return {'wait', math.max(1000, tonumber(redis.call('ZSCORE', 'leases', task.id) or 0) - now_ms)}
+  local lapses_at_ms = redis.call('ZSCORE', 'leases', task.id)
+  if not lapses_at_ms then -- nobody would ever judge it
+    lapses_at_ms = now_ms + details.lease_ms
+    redis.call('ZADD', 'leases', whole(lapses_at_ms), task.id)
+  end
+  return {'wait', math.max(1000, tonumber(lapses_at_ms) - now_ms)}
 end
 
 -- For a message or a report of a task that Redis has lost: the attempts before this one have been.
@@ -61,22 +105,34 @@ local function create_again(id)
   return task
 end
 
+-- A submission that was refused and made again, with the same key, promises the second one's moment.
+local function is_of_refused_try(task)
+  return task.status == 'scheduled' and score_of(details.creation) ~= task.score
+end
+
 function actions.claim(task)
   if not task.status then task = create_again(task.id) end
   if task.status == 'refused' then return {'stale'} end
-  if task.status == 'cancelled' or task.status == 'expired' then return {'revoked'} end
+  if task.status == 'cancelled' or task.status == 'expired' then
+    redis.call('HDEL', task.key, 'message_waits')
+    return {'revoked'}
+  end
   if FINAL[task.status] then return claim_ended(task) end
   if task.status == 'running' then return claim_running(task) end
+  if is_of_refused_try(task) then return {'stale'} end
   -- a later attempt's message is proof that the one before has ended, though Redis alone has forgotten it
   if details.attempt < awaited(task) then return {'stale'} end
   if details.attempt == 1 and task.attempt == 0 and task.expires_at_ms and now_ms > task.expires_at_ms then
     finish(task, 'expired')
     return {'revoked'}
   end
+  overtake(task)
+  change_queue(task)
   if redis.call('SISMEMBER', 'paused_queues', details.queue) == 1 then return {'paused'} end
   if details.rate then
-    local slot_ms = reserve_slot(task)
+    local slot_ms = start_ms(task)
     if slot_ms > now_ms then return put_off(task, slot_ms) end
+    note_start(task)
   end
   return grant(task)
 end

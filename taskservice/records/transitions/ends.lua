@@ -37,11 +37,13 @@ local function finish(task, status, err)
   redis.call('ZREM', 'leases', task.id)
   redis.call('ZREM', 'due', task.id)
   redis.call('ZREM', 'deadlines', task.id)
-  redis.call('HDEL', task.key, 'error', 'may_reclaim', 'slot_ms')
+  redis.call('HDEL', task.key, 'error', 'may_reclaim', 'slot_ms', 'queue', 'republished')
   redis.call('HSET', task.key, 'finished_at_ms', whole(now_ms))
   if err and status == 'failed' then redis.call('HSET', task.key, 'error', cjson.encode(err)) end
-  -- kept until no copy of its message can still be in the broker, then for the retention
-  redis.call('ZADD', 'expiring', whole(math.max(task.due_at_ms, now_ms) + details.retention_ms), task.id)
+  if status == 'cancelled' and WAITING[task.status] then redis.call('HSET', task.key, 'message_waits', 1) end
+  -- kept until no copy of its message can still come, then for the retention
+  local last_copy_ms = math.max(task.due_at_ms, task.copies_until_ms, now_ms)
+  redis.call('ZADD', 'expiring', whole(last_copy_ms + details.retention_ms), task.id)
   move(task, status)
   return status
 end

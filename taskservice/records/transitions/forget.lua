@@ -8,12 +8,14 @@ local function forget(task)
   for place = 1, #made, 2 do
     redis.call('ZADD', 'unneeded_files', whole(now_ms), made[place] .. '/' .. made[place + 1])
   end
+  local message_waits = redis.call('HEXISTS', task.key, 'message_waits') == 1 -- in a queue that was paused, or had no workers
   redis.call('DEL', task.key, 'deliveries:' .. task.id, 'made:' .. task.id)
+  if message_waits then refuse_copies(task) end
 end
 
 function actions.forget()
   local done = 0
-  for _, task in ipairs(passed('expiring')) do
+  for task in passed('expiring') do
     if FINAL[task.status] then forget(task) end
     done = done + 1
   end

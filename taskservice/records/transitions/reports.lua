@@ -55,18 +55,30 @@ function actions.settling(task) -- its handler has ended; what is left waits for
   return 'noted'
 end
 
--- The broker gave up on its message: nothing will run it any more.
+local function failed_with(task)
+  local err = task.status == 'failed' and redis.call('HGET', task.key, 'error')
+  return err and cjson.decode(err).code or ''
+end
+
+-- The message is one that the task does not wait for: of an attempt before the one that runs or comes next.
+local function is_outdated(task)
+  local current = task.status == 'running' and task.attempt or awaited(task)
+  return details.attempt and details.attempt < current
+end
+
+-- The broker gave up on its message: nothing will run it any more. Answers the code that the task has failed with.
 function actions.bury(task)
   if not task.status then
-    if not details.creation then return 'unknown' end
+    if not details.creation then return '' end
     task = create(task.id)
   end
-  if task.status == 'refused' or FINAL[task.status] then return 'kept' end
+  if task.status == 'refused' or FINAL[task.status] or is_outdated(task) then return failed_with(task) end
   if task.status == 'running' then -- then this was one copy too many, or the last: its lease decides
     redis.call('HSET', task.key, 'orphaned', 1)
-    return 'kept'
+  else
+    finish(task, 'failed', details.error)
   end
-  return finish(task, 'failed', details.error)
+  return failed_with(task)
 end
 
 -- A lease had lapsed while the store was away, and its worker is there all the same.

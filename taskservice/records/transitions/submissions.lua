@@ -1,7 +1,5 @@
 -- What the web asks for: accept a task, refuse it, cancel it, run it now.
 
-local REFUSED_S = 31 * 86400 -- a tombstone outlives the longest delay a late copy can have
-
 function actions.accept(task)
   if task.status and task.status ~= 'refused' then return 'kept' end
   create(task.id)
@@ -10,8 +8,7 @@ end
 
 function actions.refuse(task)
   if task.status and task.status ~= 'refused' then return 'claimed' end
-  redis.call('HSET', task.key, 'status', 'refused')
-  redis.call('EXPIRE', task.key, REFUSED_S)
+  refuse_copies(task)
   return 'refused'
 end
 
@@ -36,8 +33,14 @@ end
 function actions.hasten(task)
   local may = task.status == 'scheduled' or task.status == 'retrying'
   if not may or details.attempt ~= awaited(task) then return 'ignored' end
-  redis.call('HSET', task.key, 'due_at_ms', whole(now_ms))
+  local copies_until_ms = math.max(task.due_at_ms, task.copies_until_ms) -- the delayed message comes all the same
+  redis.call('HSET', task.key, 'due_at_ms', whole(now_ms), 'copies_until_ms', whole(copies_until_ms))
   redis.call('ZREM', 'due', task.id)
-  move(task, task.status == 'scheduled' and 'queued' or task.status)
+  if task.status == 'scheduled' then
+    move(task, 'queued')
+  else
+    redis.call('ZADD', waiting(task), 'LT', whole(now_ms), task.id) -- an earlier copy may be in the queue already
+    touch(task)
+  end
   return 'hastened'
 end

@@ -2,16 +2,16 @@
 
 function actions.sweep()
   local done = {0, 0, 0}
-  for _, task in ipairs(passed('due')) do
+  for task in passed('due') do
     if task.status == 'scheduled' then move(task, 'queued') end
     done[1] = done[1] + 1
   end
-  for _, task in ipairs(passed('deadlines')) do
+  for task in passed('deadlines') do
     if WAITING[task.status] and task.attempt == 0 then finish(task, 'expired') end
     done[2] = done[2] + 1
   end
   if details.may_judge_leases then
-    for _, task in ipairs(passed('leases')) do
+    for task in passed('leases') do
       if task.status == 'running' then give_up_attempt(task, true) end
       done[3] = done[3] + 1
     end

@@ -11,8 +11,12 @@
 -- run_times                hash: per type, how long it ran until it succeeded, in ms; the mean of late
 -- due, deadlines, leases, expiring
 --                          zsets of ids by the moment (ms) at which the keeper looks at them
+-- waiting:{queue}          zset of ids by the moment (ms) from which their message is in that queue; until they run
+-- overtaken                zset of queues by the newest such moment that was claimed: they are first in, first out
+-- republished              hash: {type}:{priority}, how often a task's message was published again
 -- unneeded_files           zset: files whose task was forgotten, by the moment at which they are looked at (made_files.py)
--- rate:{type}              the moment from which the type has its full rate again (ms)
+-- rate:{type}              the end of the line of those that a rate puts off: the moment (ms) of the next slot
+-- starts:{type}            list, newest first: the last starts (ms) of a type with a rate, as many as its count
 -- free_slots:{type}        zset of ids by start (ms): reserved, and not needed any more
 -- events                   stream: every change, oldest trimmed
 -- counters                 hash: {status}:{type}:{priority}, how often a task entered it; `accepted` counts creations
@@ -24,6 +28,8 @@
 
 local FINAL = {succeeded = true, failed = true, cancelled = true, expired = true}
 local WAITING = {scheduled = true, queued = true, retrying = true}
+local REFUSED_S = 31 * 86400 -- outlives the longest delay a late copy can have
+local IN_QUEUE = {queued = true, retrying = true}
 
 local details = cjson.decode(ARGV[2])
 local clock = redis.call('TIME')
@@ -32,17 +38,28 @@ local actions = {}
 
 local function whole(number) return string.format('%d', number) end
 
+-- A record names its task's queue only when that is its type's own.
+local function shared_queue(priority) return priority and priority .. '_priority' end -- model.py has the same
+
 local function load_task(id)
   local key = 'task:' .. id
   local got = redis.call('HMGET', key, 'status', 'attempt', 'delivery', 'type', 'priority', 'score', 'tags',
-    'due_at_ms', 'expires_at_ms', 'may_reclaim', 'cancel_requested_at_ms', 'callback_events', 'batch_id', 'slot_ms')
+    'due_at_ms', 'expires_at_ms', 'may_reclaim', 'cancel_requested_at_ms', 'callback_events', 'batch_id', 'slot_ms',
+    'queue', 'copies_until_ms')
   return {
     id = id, key = key, status = got[1], attempt = tonumber(got[2] or 0), delivery = got[3], type = got[4],
     priority = got[5], score = got[6], tags = got[7], due_at_ms = tonumber(got[8] or 0),
     expires_at_ms = got[9] and tonumber(got[9]), may_reclaim = got[10] == '1',
     cancel_requested_at_ms = got[11] and tonumber(got[11]), callback_events = got[12], batch_id = got[13],
-    slot_ms = tonumber(got[14] or 0),
+    slot_ms = tonumber(got[14] or 0), queue = got[15] or shared_queue(got[5]),
+    copies_until_ms = tonumber(got[16] or 0),
   }
+end
+
+-- All that is kept of a task that must not run, though a copy of its message may come.
+local function refuse_copies(task)
+  redis.call('HSET', task.key, 'status', 'refused')
+  redis.call('EXPIRE', task.key, REFUSED_S)
 end
 
 -- A count that falls to nothing is removed, and with its last count the batch.
@@ -61,13 +78,15 @@ local function cells(task, status)
   return keys
 end
 
--- The tasks whose moment has come, some at once; they are taken off the timer.
+-- The tasks whose moment has come, some at once. Each is taken off the timer just before its turn, so that a record that
+-- cannot be handled stops no other: nothing is undone when a script fails.
 local function passed(timer)
   local ids = redis.call('ZRANGEBYSCORE', timer, '-inf', whole(now_ms), 'LIMIT', 0, details.at_once)
-  local tasks = {}
-  for index, id in ipairs(ids) do
-    redis.call('ZREM', timer, id)
-    tasks[index] = load_task(id)
+  local place = 0
+  return function()
+    place = place + 1
+    if not ids[place] then return nil end
+    redis.call('ZREM', timer, ids[place])
+    return load_task(ids[place])
   end
-  return tasks
 end
