@@ -42,12 +42,12 @@ class FailoverConnection(Connection):
     def _establish_connection(self) -> Any:
         if self._url is None:
             return super()._establish_connection()
+        begin_at = self._after(self._url)
         try:
             established = super()._establish_connection()
-        except BaseException:
-            self._begin_at[self._nodes] = self._after(self._url)
-            raise
-        self._begin_at[self._nodes] = self._url
+            begin_at = self._url
+        finally:
+            self._begin_at[self._nodes] = begin_at
         return established
 
     def avoid(self) -> None:

@@ -18,19 +18,7 @@ run() {
     -f tests/compose-faults.yml "$@"
 }
 
-take_down() {
-  local status=$?
-  trap - EXIT
-  if ((status != 0)); then run ps || true; run logs --no-color --tail=60 || true; fi
-  run down --volumes --remove-orphans || status=1
-  rm -rf "$no_settings" "$FAULTS_DIRECTORY"
-  exit "$status"
-}
-trap take_down EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-# Where a build on Docker's own network cannot reach a package registry, the host's network may.
-run build web || docker build --network=host -t taskservice:latest .
+take_down_at_exit run
+build_image
 run up -d web worker-high worker-normal worker-low
 "$python" -m pytest tests/cluster "$@"

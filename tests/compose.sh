@@ -12,17 +12,7 @@ url="http://127.0.0.1:$WEB_PORT"
 run() { "${compose[@]}" --env-file "$no_settings" "$@"; }
 run_all() { run --profile specialised "$@"; }
 
-take_down() {
-  local status=$?
-  trap - EXIT
-  if ((status != 0)); then run_all ps || true; run_all logs --no-color --tail=60 || true; fi
-  run_all down --volumes --remove-orphans || status=1
-  rm -f "$no_settings"
-  exit "$status"
-}
-trap take_down EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+take_down_at_exit run_all
 
 wait_until_ready() {
   for _ in $(seq 180); do
@@ -33,8 +23,7 @@ wait_until_ready() {
   return 1
 }
 
-# Where a build on Docker's own network cannot reach a package registry, the host's network may.
-run build web || docker build --network=host -t taskservice:latest .
+build_image
 run up -d
 wait_until_ready
 export TASKS_URL="$url"

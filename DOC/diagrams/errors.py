@@ -39,26 +39,23 @@ def draw() -> Sheet:
 
 def _draw_permanent(sheet: Sheet, failed: Box) -> None:
     cause = _cause(sheet, 80, 100, "name: It would fail again", "code: PermanentError", "note: or over the time limit")
-    does = sheet.box(
-        370,
+    does = _answer(
+        sheet,
         80,
-        260,
         100,
         "worker",
         "name: No retry",
         "note: a missing file, a bad query,",
         "note: a 5xx of the mail server",
     )
-    _lead(sheet, cause, does)
-    sheet.way((does.right, does.middle), (failed.left, does.middle))
+    _lead(sheet, cause, does, failed)
 
 
 def _draw_transient(sheet: Sheet, failed: Box) -> None:
     cause = _cause(sheet, 220, 160, "name: It may pass", "code: TransientError", "note: or anything unexpected")
-    does = sheet.box(
-        370,
+    does = _answer(
+        sheet,
         220,
-        260,
         160,
         "broker",
         "code: retrying",
@@ -67,8 +64,7 @@ def _draw_transient(sheet: Sheet, failed: Box) -> None:
         "note: then the next attempt",
         "note: in the same queue",
     )
-    _lead(sheet, cause, does)
-    sheet.way((does.right, does.middle), (failed.left, does.middle))
+    _lead(sheet, cause, does, failed)
     sheet.say(715, does.middle - 28, "note: after", "code: max_retries")
 
 
@@ -82,10 +78,9 @@ def _draw_lost(sheet: Sheet, failed: Box) -> None:
         "note: the whole worker: when",
         "note: its lease of 8 s lapses",
     )
-    does = sheet.box(
-        370,
+    does = _answer(
+        sheet,
         420,
-        260,
         140,
         "broker",
         "code: retrying",
@@ -93,8 +88,7 @@ def _draw_lost(sheet: Sheet, failed: Box) -> None:
         "note: message again:",
         "note: the same attempt",
     )
-    _lead(sheet, cause, does)
-    sheet.way((does.right, does.middle), (failed.left, does.middle))
+    _lead(sheet, cause, does, failed)
     sheet.say(715, does.middle - 28, "note: third loss", "code: worker_lost")
 
 
@@ -113,5 +107,10 @@ def _cause(sheet: Sheet, y: float, height: float, *lines: str) -> Box:
     return sheet.box(30, y, 260, height, "plain", *lines)
 
 
-def _lead(sheet: Sheet, cause: Box, does: Box) -> None:
+def _answer(sheet: Sheet, y: float, height: float, role: str, *lines: str) -> Box:
+    return sheet.box(370, y, 260, height, role, *lines)
+
+
+def _lead(sheet: Sheet, cause: Box, does: Box, failed: Box) -> None:
     sheet.way((cause.right, cause.middle), (does.left, does.middle))
+    sheet.way((does.right, does.middle), (failed.left, does.middle))

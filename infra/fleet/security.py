@@ -76,7 +76,7 @@ def _let_machines_talk(groups: Groups) -> None:
     for role, group in (("web", groups.web), ("worker", groups.worker)):
         _allow(f"{role}-to-broker", group, groups.broker, AMQP_PORT)
         _allow(f"{role}-to-store", group, groups.store, REDIS_PORT)
-    for port in CLUSTER_PORTS:
+    for port in (AMQP_PORT, *CLUSTER_PORTS):  # AMQP: an empty node waits until the first one takes messages
         _allow(f"broker-to-broker-{port}", groups.broker, groups.broker, port)
 
 

@@ -79,6 +79,7 @@ def test_groups_name_each_other_and_only_the_balancer_names_networks() -> None:
         ("worker-id", "broker-id", 5672),
         ("worker-id", "store-id", 6379),
         ("broker-id", "broker-id", 4369),
+        ("broker-id", "broker-id", 5672),
         ("broker-id", "broker-id", 25672),
     }
 

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
 from fleet import policy
 from fleet.config import FleetConfig, WorkerGroup
 from fleet.policy import Resource
-from tests import machines
+from tests import commands, machines
 from tests.cloud import run_fleet
+from tests.commands import REGION
 from tests.machines import Machine, Site, docker, wait_until
 from tests.pages import ROOT
 from tests.service import PYTHON
@@ -33,7 +33,6 @@ _REASON = machines.reason_to_skip() or (
 pytestmark = pytest.mark.skipif(bool(_REASON), reason=_REASON)
 
 IMAGE = "taskservice-test-service"
-REGION = "ap-southeast-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
 MAIL_IMAGE = "axllent/mailpit:v1.27"
 WEBS = ("web-1", "web-2")
@@ -87,7 +86,7 @@ class Fleet:
         return str(json.loads(self.curl(f"http://127.0.0.1/api/tasks/{task_id}"))["status"])
 
     def client(self, service: str) -> Any:
-        return aws_client(service, self.endpoint)
+        return commands.client(service, self.endpoint)
 
 
 def _submission(priority: str, delay_s: int = 0) -> str:
@@ -290,19 +289,11 @@ def _images(config: FleetConfig, name: str) -> tuple[str, ...]:
 def _fill_aws(endpoint: str, resources: list[Resource], *, bucket: str) -> None:
     """What the program would have made in AWS and the machines read."""
     for parameter in (item.inputs for item in resources if "ssm/parameter" in item.type):
-        aws_client("ssm", endpoint).put_parameter(
+        commands.client("ssm", endpoint).put_parameter(
             Name=parameter["name"], Value=parameter["value"], Type=parameter["type"]
         )
-    aws_client("s3", endpoint).create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
-
-
-def aws_client(service: str, endpoint: str) -> Any:
-    return boto3.client(
-        service,
-        region_name=REGION,
-        endpoint_url=endpoint,
-        aws_access_key_id="testing",
-        aws_secret_access_key="testing",
+    commands.client("s3", endpoint).create_bucket(
+        Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
     )
 
 

@@ -16,7 +16,7 @@ from taskservice.api.examples import with_examples
 from taskservice.api.selection import BulkRequest
 from taskservice.api.services import Services
 from taskservice.api.views import BatchAccepted, BatchRejected, FieldProblem
-from taskservice.submission import BatchRequest, RetryRequest, SubmissionRequest
+from taskservice.request_bodies import BatchRequest, RetryRequest, SubmissionRequest
 
 
 class ProblemDocument(BaseModel):

@@ -13,7 +13,7 @@ from flask_openapi3.models.tag import Tag
 from pydantic import ValidationError
 
 from taskservice.errors import FieldError, InvalidSubmission
-from taskservice.submission import field_errors
+from taskservice.request_bodies import field_errors
 
 SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"api_key": []}, {}]  # none: on loopback without keys
 SEVERAL = frozenset({"status", "state"})  # query parameters that may be given more than once

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from taskservice.api.services import Services, TaskIndex
 from taskservice.errors import FieldError, InvalidSubmission
 from taskservice.model import Priority, Record, Status, TaskFilter
-from taskservice.submission import Instant
+from taskservice.request_bodies import Instant
 
 MAX_IDS = 1000
 MAX_MATCHED = 10_000

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from taskservice.model import Cancellation, FileStore, QueueState, Record, Status, Submission, TaskFilter, TaskType
+from taskservice.context import FileStore
+from taskservice.model import Cancellation, QueueState, Record, Status, Submission, TaskFilter
 from taskservice.records.idempotency import Reservation
 from taskservice.submission import Publisher, Records
+from taskservice.task_type import TaskType
 
 
 class TaskPublisher(Publisher, Protocol):

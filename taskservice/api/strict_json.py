@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from werkzeug.exceptions import BadRequest
 
 from taskservice.errors import FieldError, InvalidSubmission
-from taskservice.submission import escape
+from taskservice.request_bodies import escape
 
 MAX_DEPTH = 100
 MAX_INTEGER_DIGITS = 4000  # below the length at which Python refuses to convert

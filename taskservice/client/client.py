@@ -21,7 +21,8 @@ from taskservice.client.answers import retry_after_s
 from taskservice.client.errors import Conflict, Invalid, InvalidArgument, UnexpectedAnswer, WaitTimedOut
 from taskservice.client.results import AcceptedTask, BulkOutcome, Document, Queue, Task, TaskTypeInfo, Worker
 from taskservice.client.transport import SHORTEST_PAUSE_S, Call, OnRepeat, Transport, encode_json
-from taskservice.model import Cancellation, Priority, Status, StoredFile
+from taskservice.context import StoredFile
+from taskservice.model import Cancellation, Priority, Status
 
 Parsed = TypeVar("Parsed")
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from taskservice.model import Attempt, ErrorInfo, Priority, Progress, Status, StoredFile
+from taskservice.context import StoredFile
+from taskservice.model import Attempt, ErrorInfo, Priority, Progress, Status
 
 Document = Mapping[str, Any]
 

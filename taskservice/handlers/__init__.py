@@ -12,8 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from taskservice.errors import ConfigurationError
-from taskservice.model import Handler, ParametersModel, RateLimit, TaskType
+from taskservice.model import RateLimit
 from taskservice.queues import check_dedicated
+from taskservice.task_type import Handler, ParametersModel, TaskType
 
 BUILT_IN_MODULES = (
     "taskservice.handlers.data_processing",

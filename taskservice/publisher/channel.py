@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,11 +60,10 @@ class ConfirmingChannel:
         self._last_tag = 0
         self._connection = app.connection_for_write()
         self._confirms = self._connection.transport.driver_type == "amqp"
-        try:
+        with ExitStack() as unless_open:
+            unless_open.callback(self.discard)
             self._producer = self._open()
-        except BaseException:
-            self.discard()
-            raise
+            unless_open.pop_all()
 
     @property
     def has_alternatives(self) -> bool:

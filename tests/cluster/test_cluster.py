@@ -18,6 +18,7 @@ from tests.faults.target import WORKERS
 from tests.support.waiting import wait_until
 
 AWAY_S = 15.0
+WITHOUT_IT_S = 5.0  # the new primary takes tasks that the former one has never seen
 CUT_OFF_S = 40.0  # longer than RabbitMQ needs to call a silent node gone
 FAILOVER_S = 40.0  # Sentinels wait for 6 s before they act; on a busy machine all of it takes its time
 
@@ -85,7 +86,7 @@ def test_the_redis_primary_is_killed_and_returns_as_a_replica(stage: Stage, targ
         target.kill_for_good(former)
         wait_until(lambda: target.redis_primary() != former, FAILOVER_S, "another primary")
         scenario.recovered()
-        time.sleep(5)
+        time.sleep(WITHOUT_IT_S)
 
         target.start(former)
         wait_until(target.are_redises_whole, 120, f"{former} is back")

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from taskservice.context import TaskContext
 from taskservice.handlers import task_type
-from taskservice.model import TaskContext
 
 SECRET = "amqp://user:hidden@broker.internal"  # of the kind that exceptions like to quote
 

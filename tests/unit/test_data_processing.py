@@ -21,6 +21,7 @@ import duckdb
 import pytest
 from pydantic import ValidationError
 
+from taskservice.context import StoredFile
 from taskservice.errors import PermanentError, StoredFileNotFound, TaskServiceError
 from taskservice.handlers import data_processing as module
 from taskservice.handlers import load_task_types
@@ -32,7 +33,7 @@ from taskservice.handlers.data_processing import (
     summarize_file,
     summarize_table,
 )
-from taskservice.model import MailServer, Receivers, StoredFile
+from tests.support.context import PlainContext
 
 ENDLESS = "SELECT count(*) FROM range(1000000) a, range(1000000) b"
 ROWS = [{"city": "Oslo", "n": 1}, {"city": "Rome", "n": 4}, {"city": "Oslo", "n": None}]
@@ -77,13 +78,8 @@ class Stopped(TaskServiceError):
     """What a context's progress raises when the task is to end, or a signal handler in the middle of the work."""
 
 
-class Context:
+class Context(PlainContext):
     """A world with files in it, that remembers the progress it was told."""
-
-    task_id = "a-task"
-    attempt = 1
-    mail_server = MailServer("localhost", 25, "tasks@localhost")
-    allows_private_webhooks = False
 
     def __init__(self, directory: Path) -> None:
         self.files = DirectoryFiles(directory)
@@ -94,19 +90,6 @@ class Context:
         self.steps.append((current, total))
         if len(self.steps) > self.stops_after:
             raise Stopped
-
-    def sent_mark(self, key: str) -> Any | None:
-        return None
-
-    def set_sent_mark(self, key: str, value: Any) -> None:
-        raise NotImplementedError
-
-    def webhook_secrets(self, key_id: str | None) -> tuple[str, ...]:
-        raise NotImplementedError
-
-    @property
-    def receivers(self) -> Receivers:
-        raise NotImplementedError
 
 
 @pytest.fixture

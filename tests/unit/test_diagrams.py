@@ -23,8 +23,8 @@ from taskservice.errors import PermanentError, TransientError
 from taskservice.handlers import load_task_types
 from taskservice.model import Priority, Status
 from taskservice.records.attempts import Claim
+from taskservice.request_bodies import SubmissionRequest
 from taskservice.settings import load_settings
-from taskservice.submission import SubmissionRequest
 
 ROOT = Path(__file__).resolve().parents[2]
 EDGE = 12  # nothing is nearer to the sheet's

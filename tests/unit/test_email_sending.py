@@ -26,9 +26,9 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 from pydantic import ValidationError
 
+from taskservice.context import MailServer, Receivers, StoredFile
 from taskservice.errors import PermanentError, StoredFileNotFound, TaskCancelled, TransientError
 from taskservice.handlers.email_sending import MAX_ATTACHMENT_BYTES, EmailParameters, send_email
-from taskservice.model import MailServer, Receivers, StoredFile
 
 SENDER = "tasks@service.example.com"
 PASSWORD = "correct-horse"

@@ -27,20 +27,18 @@ from taskservice.errors import PermanentError, TaskCancelled
 from taskservice.files import FsspecFileStore
 from taskservice.handlers import file_processing
 from taskservice.handlers.file_processing import FileProcessingParameters, process_file
-from taskservice.model import MailServer, Receivers
+from tests.support.context import PlainContext
 
 LIMIT_BYTES = 20 * 2**20
 
 
-class _Context:
+class _Context(PlainContext):
     """A TaskContext with a store in a directory, which remembers the progress it was told."""
 
+    task_id = "0192-task"
+
     def __init__(self, files: FsspecFileStore) -> None:
-        self.task_id = "0192-task"
-        self.attempt = 1
         self.files = files
-        self.mail_server = MailServer("localhost", 25, "tasks@localhost")
-        self.allows_private_webhooks = False
         self.told: list[tuple[int, int, str]] = []
         self.is_cancelled = False
 
@@ -48,19 +46,6 @@ class _Context:
         self.told.append((current, total, message))
         if self.is_cancelled:
             raise TaskCancelled
-
-    def sent_mark(self, key: str) -> Any | None:
-        return None
-
-    def set_sent_mark(self, key: str, value: Any) -> None:
-        raise NotImplementedError
-
-    def webhook_secrets(self, key_id: str | None) -> tuple[str, ...]:
-        raise NotImplementedError
-
-    @property
-    def receivers(self) -> Receivers:
-        raise NotImplementedError
 
     def put(self, filename: str, content: bytes) -> None:
         self.files.save(filename, io.BytesIO(content))

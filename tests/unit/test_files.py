@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from taskservice.context import FileStore
 from taskservice.errors import ConfigurationError, InvalidFileName, StoredFileNotFound, UploadTooLarge
 from taskservice.file_kinds import guess_mime_type
 from taskservice.file_names import check_filename
 from taskservice.files import UPLOAD_PREFIX, FsspecFileStore
-from taskservice.model import FileStore
 
 
 @pytest.fixture(params=["directory", "memory"])

@@ -12,6 +12,7 @@ from taskservice.errors import Unavailable
 from taskservice.keys import ApiKey, Scope, is_key_id, key_id_in, make_key, make_webhook_secret
 from taskservice.model import now
 from taskservice.records.keys import ASK_AGAIN_S, FRESH_S, MAX_REMEMBERED, STALE_S, RememberedKeys
+from tests.support.keys import MemoryKeys
 
 READ = frozenset({Scope.READ})
 
@@ -24,31 +25,10 @@ class Clock:
         return self.now_s
 
 
-class Store:
-    """Keys in a dictionary; counts what it is asked, and can go away."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, ApiKey] = {}
-        self.is_away = False
-        self.asked = 0
-
-    def get(self, key_id: str) -> ApiKey | None:
-        self._answer()
-        return self.kept.get(key_id)
-
-    def are_configured(self) -> bool:
-        self._answer()
-        return bool(self.kept)
-
-    def add(self) -> ApiKey:
-        key, _ = make_key("test", READ)
-        self.kept[key.key_id] = key
-        return key
-
-    def _answer(self) -> None:
-        self.asked += 1
-        if self.is_away:
-            raise Unavailable("store")
+def added(store: MemoryKeys) -> ApiKey:
+    key, _ = make_key("test", READ)
+    store.kept[key.key_id] = key
+    return key
 
 
 @pytest.fixture
@@ -57,12 +37,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store() -> Store:
-    return Store()
+def store() -> MemoryKeys:
+    return MemoryKeys()
 
 
 @pytest.fixture
-def remembered(store: Store, clock: Clock) -> RememberedKeys:
+def remembered(store: MemoryKeys, clock: Clock) -> RememberedKeys:
     return RememberedKeys(store, clock=clock)
 
 
@@ -130,8 +110,8 @@ def test_what_is_no_key_id_is_not_looked_up(text: str) -> None:
     assert not is_key_id(text)
 
 
-def test_an_answer_is_remembered_while_it_is_fresh(remembered: RememberedKeys, store: Store, clock: Clock) -> None:
-    key = store.add()
+def test_an_answer_is_remembered_while_it_is_fresh(remembered: RememberedKeys, store: MemoryKeys, clock: Clock) -> None:
+    key = added(store)
 
     first = remembered.get(key.key_id)
     clock.now_s += FRESH_S - 0.1
@@ -141,8 +121,8 @@ def test_an_answer_is_remembered_while_it_is_fresh(remembered: RememberedKeys, s
     assert store.asked == 1
 
 
-def test_a_revocation_is_seen_within_5_s(remembered: RememberedKeys, store: Store, clock: Clock) -> None:
-    key = store.add()
+def test_a_revocation_is_seen_within_5_s(remembered: RememberedKeys, store: MemoryKeys, clock: Clock) -> None:
+    key = added(store)
     remembered.get(key.key_id)
     store.kept[key.key_id] = replace(key, revoked_at=now())
 
@@ -155,7 +135,7 @@ def test_a_revocation_is_seen_within_5_s(remembered: RememberedKeys, store: Stor
 
 
 def test_a_guess_is_remembered_too_and_a_new_key_is_seen_within_5_s(
-    remembered: RememberedKeys, store: Store, clock: Clock
+    remembered: RememberedKeys, store: MemoryKeys, clock: Clock
 ) -> None:
     key, _ = make_key("late", READ)
 
@@ -169,8 +149,8 @@ def test_a_guess_is_remembered_too_and_a_new_key_is_seen_within_5_s(
     assert remembered.get(key.key_id) == key
 
 
-def test_guesses_push_no_key_out_and_take_bounded_memory(remembered: RememberedKeys, store: Store) -> None:
-    key = store.add()
+def test_guesses_push_no_key_out_and_take_bounded_memory(remembered: RememberedKeys, store: MemoryKeys) -> None:
+    key = added(store)
     remembered.get(key.key_id)
 
     for number in range(MAX_REMEMBERED + 10):
@@ -184,9 +164,9 @@ def test_guesses_push_no_key_out_and_take_bounded_memory(remembered: RememberedK
 
 
 def test_a_known_key_goes_on_working_for_60_s_without_the_store(
-    remembered: RememberedKeys, store: Store, clock: Clock
+    remembered: RememberedKeys, store: MemoryKeys, clock: Clock
 ) -> None:
-    key = store.add()
+    key = added(store)
     remembered.get(key.key_id)
     store.is_away = True
 
@@ -201,9 +181,9 @@ def test_a_known_key_goes_on_working_for_60_s_without_the_store(
 
 
 def test_without_the_store_not_every_request_waits_for_it(
-    remembered: RememberedKeys, store: Store, clock: Clock
+    remembered: RememberedKeys, store: MemoryKeys, clock: Clock
 ) -> None:
-    key = store.add()
+    key = added(store)
     remembered.get(key.key_id)
     store.is_away = True
     clock.now_s += FRESH_S
@@ -215,16 +195,16 @@ def test_without_the_store_not_every_request_waits_for_it(
     assert store.asked == asked + 1
 
 
-def test_an_unknown_key_is_not_judged_without_the_store(remembered: RememberedKeys, store: Store) -> None:
+def test_an_unknown_key_is_not_judged_without_the_store(remembered: RememberedKeys, store: MemoryKeys) -> None:
     store.is_away = True
 
     with pytest.raises(Unavailable):
         remembered.get("0123456789abcdef")
 
 
-def test_the_first_key_is_seen_within_5_s(remembered: RememberedKeys, store: Store, clock: Clock) -> None:
+def test_the_first_key_is_seen_within_5_s(remembered: RememberedKeys, store: MemoryKeys, clock: Clock) -> None:
     before = remembered.are_configured()
-    store.add()
+    added(store)
     clock.now_s += FRESH_S
 
     assert not before
@@ -232,9 +212,9 @@ def test_the_first_key_is_seen_within_5_s(remembered: RememberedKeys, store: Sto
 
 
 def test_a_store_that_lost_its_keys_does_not_open_a_running_service(
-    remembered: RememberedKeys, store: Store, clock: Clock
+    remembered: RememberedKeys, store: MemoryKeys, clock: Clock
 ) -> None:
-    store.add()
+    added(store)
     remembered.are_configured()
     store.kept.clear()
 
@@ -244,7 +224,7 @@ def test_a_store_that_lost_its_keys_does_not_open_a_running_service(
 
 
 def test_a_service_without_keys_stays_as_it_was_while_the_store_is_away(
-    remembered: RememberedKeys, store: Store, clock: Clock
+    remembered: RememberedKeys, store: MemoryKeys, clock: Clock
 ) -> None:
     remembered.are_configured()
     store.is_away = True
@@ -255,7 +235,7 @@ def test_a_service_without_keys_stays_as_it_was_while_the_store_is_away(
 
 
 def test_a_service_that_has_never_reached_its_store_does_not_say_that_there_are_no_keys(
-    remembered: RememberedKeys, store: Store
+    remembered: RememberedKeys, store: MemoryKeys
 ) -> None:
     store.is_away = True
 

@@ -11,14 +11,8 @@ import pytest
 from taskservice.errors import InvalidSubmission, Unavailable
 from taskservice.handlers import load_task_types
 from taskservice.model import Priority, Record, Status, Submission, now
-from taskservice.submission import (
-    MAX_METADATA_BYTES,
-    TaskTypeGone,
-    parse_submission,
-    repeat,
-    submit,
-    submit_all,
-)
+from taskservice.request_bodies import MAX_METADATA_BYTES
+from taskservice.submission import TaskTypeGone, parse_submission, repeat, submit, submit_all
 
 TYPES = load_task_types()
 VALID = {"task_type": "data_processing", "parameters": {"data": "test data"}}

@@ -17,6 +17,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from tasks import get_retry_delay
+from taskservice.context import WEBHOOK_ANSWERS, FileStore, MailServer
 from taskservice.errors import ConfigurationError, PermanentError, TaskError, TransientError
 from taskservice.handlers import load_task_types
 from taskservice.handlers.webhook_delivery import deliver
@@ -26,7 +27,6 @@ from taskservice.handlers.webhook_delivery.lookup import MAX_HANGING
 from taskservice.handlers.webhook_delivery.parameters import DeliveryParameters
 from taskservice.keys import make_webhook_secret
 from taskservice.local.ports import choose_port
-from taskservice.model import WEBHOOK_ANSWERS, FileStore, MailServer
 from taskservice.settings import load_settings
 from tests.support.receiver import Answer, receiving
 from tests.support.waiting import wait_until

@@ -38,6 +38,17 @@ write_cookie() {
   sed -i '/^ERLANG_COOKIE=/d' /etc/taskservice/broker.env
 }
 
+# Two empty nodes would found a cluster of their own beside a first one that has data and comes up more slowly, as when
+# one broker becomes three. One that does not come at all is not waited for any longer.
+wait_for_first_broker() {
+  local first=${BROKER_HOSTS%% *}
+  if [ "$BROKER_HOST" != "$first" ] && [ ! -d "$data/mnesia" ]; then
+    again "${1:-600}" listens "$first" || say "goes on without $first"
+  fi
+}
+
+listens() { timeout 2 bash -c "</dev/tcp/$1/5672" 2>/dev/null; }
+
 run_broker() {
   again 600 getent hosts "$BROKER_HOST" >/dev/null
   run_container broker "$BROKER_IMAGE" --env-file /etc/taskservice/broker.env \
@@ -71,5 +82,6 @@ mount_data "$data"
 write_environment /etc/taskservice/broker.env
 write_broker_configuration
 write_cookie
+wait_for_first_broker
 run_broker
 install_depth_publisher

@@ -10,7 +10,8 @@ from datetime import datetime
 from pydantic import BaseModel, Field
 
 from taskservice.api.views.instants import seconds
-from taskservice.model import Priority, QueueState, StoredFile, now
+from taskservice.context import StoredFile
+from taskservice.model import Priority, QueueState, now
 
 
 class QueueView(BaseModel):

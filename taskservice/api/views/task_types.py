@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from taskservice.api.views.instants import Instant
-from taskservice.model import Priority, RateLimit, Submission, TaskType
+from taskservice.model import Priority, RateLimit, Submission
+from taskservice.task_type import TaskType
 
 
 class RateLimitView(BaseModel):

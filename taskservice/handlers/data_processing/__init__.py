@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from taskservice.context import TaskContext
 from taskservice.handlers import task_type
 from taskservice.handlers.data_processing.numbers import summarize_numbers
 from taskservice.handlers.data_processing.parameters import MAX_QUERY_CHARS, DataProcessingParameters
 from taskservice.handlers.data_processing.table import MAX_FILE_BYTES, is_rows, summarize_file, summarize_table
 from taskservice.handlers.data_processing.text import summarize_text
-from taskservice.model import TaskContext
 
 __all__ = [
     "MAX_FILE_BYTES",

@@ -40,10 +40,9 @@ def run_interruptibly(
         running = thread.submit(work)
         try:
             _wait(running, on_wait, time_limit_s)
-        except BaseException:
+        finally:
             while not wait([running], INTERRUPT_INTERVAL_S).done:
                 connection.interrupt()  # again and again: between two statements it has no effect
-            raise
         return running.result()
 
 

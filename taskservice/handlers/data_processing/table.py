@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from taskservice.context import TaskContext
 from taskservice.errors import InvalidFileName, PermanentError, StoredFileNotFound
 from taskservice.handlers.data_processing.database import (
     MAX_FILE_ROWS,
@@ -25,7 +26,6 @@ from taskservice.handlers.data_processing.database import (
 from taskservice.handlers.data_processing.parameters import MAX_COLUMNS
 from taskservice.handlers.data_processing.profile import profile
 from taskservice.handlers.data_processing.query import answer
-from taskservice.model import TaskContext
 
 MAX_FILE_BYTES = 100 * 2**20
 QUERY_TIME_LIMIT_S = 60.0  # for loading and for the profile as well

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from taskservice.context import TaskContext
 from taskservice.handlers import task_type
 from taskservice.handlers.email_sending.delivery import Delivery, raise_unless_settled
 from taskservice.handlers.email_sending.message import MAX_ATTACHMENT_BYTES, compose, message_id
 from taskservice.handlers.email_sending.parameters import EmailParameters
 from taskservice.handlers.email_sending.session import connected
 from taskservice.handlers.email_sending.transaction import transmit
-from taskservice.model import TaskContext
 
 __all__ = ["MAX_ATTACHMENT_BYTES", "EmailParameters", "send_email"]
 

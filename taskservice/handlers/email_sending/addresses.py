@@ -12,7 +12,7 @@ from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, Field, PlainValidator, TypeAdapter, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from taskservice.model import MailServer
+from taskservice.context import MailServer
 
 MAX_ADDRESSES = 50  # in each of to, cc and bcc
 _MAX_ADDRESS_LENGTH = 254

@@ -10,10 +10,11 @@ from email import policy
 from email.message import EmailMessage
 from email.utils import format_datetime
 
+from taskservice.context import TaskContext
 from taskservice.errors import InvalidFileName, PermanentError, StoredFileNotFound
 from taskservice.handlers.email_sending.addresses import listed, sender_domain
 from taskservice.handlers.email_sending.parameters import EmailParameters
-from taskservice.model import TaskContext, now
+from taskservice.model import now
 
 MAX_ATTACHMENT_BYTES = 10 * 2**20  # of all attachments together, before base64
 

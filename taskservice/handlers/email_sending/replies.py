@@ -13,8 +13,8 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from taskservice.context import MailServer
 from taskservice.errors import PermanentError, TaskError, TransientError
-from taskservice.model import MailServer
 
 _MAX_REPLY_LENGTH = 200
 

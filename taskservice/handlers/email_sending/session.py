@@ -10,10 +10,10 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from taskservice.context import MailServer
 from taskservice.errors import PermanentError, TransientError
 from taskservice.handlers.email_sending.addresses import sender_domain
 from taskservice.handlers.email_sending.replies import translated
-from taskservice.model import MailServer
 
 
 @contextmanager

@@ -9,11 +9,11 @@ import smtplib
 from collections.abc import Callable
 from email.message import EmailMessage
 
+from taskservice.context import MailServer
 from taskservice.errors import PermanentError
 from taskservice.handlers.email_sending.addresses import sender_address
 from taskservice.handlers.email_sending.delivery import Delivery, Refusal
 from taskservice.handlers.email_sending.replies import as_bytes, is_positive, readable, translated
-from taskservice.model import MailServer
 
 
 def transmit(

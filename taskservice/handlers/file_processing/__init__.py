@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from taskservice.context import StoredFile, TaskContext
 from taskservice.errors import PermanentError, StoredFileNotFound, UploadTooLarge
 from taskservice.handlers import task_type
 from taskservice.handlers.file_processing.archive import MAX_ARCHIVE_ENTRIES, MAX_UNPACKED_BYTES
@@ -22,7 +23,6 @@ from taskservice.handlers.file_processing.pdf import MAX_PAGES
 from taskservice.handlers.file_processing.product import chunks, derived_name
 from taskservice.handlers.file_processing.table import MAX_ROWS, convert_table
 from taskservice.handlers.file_processing.text import extract_text
-from taskservice.model import StoredFile, TaskContext
 
 __all__ = [
     "MAX_ARCHIVE_ENTRIES",

@@ -11,9 +11,9 @@ import zipfile
 from collections.abc import Callable, Iterator
 from typing import IO, Any, cast
 
+from taskservice.context import StoredFile, TaskContext
 from taskservice.files import CHUNK_BYTES
 from taskservice.handlers.file_processing.failures import BROKEN, too_large, unsupported
-from taskservice.model import StoredFile, TaskContext
 
 MAX_ARCHIVE_ENTRIES = 10_000
 MAX_UNPACKED_BYTES = 2**30

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import IO, Any, cast
 
+from taskservice.context import StoredFile, TaskContext
 from taskservice.handlers.file_processing.parameters import FileProcessingParameters
 from taskservice.handlers.file_processing.product import chunks, derived_name, new_product, store
-from taskservice.model import StoredFile, TaskContext
 
 _SUFFIXES = {"gzip": ".gz", "zip": ".zip", "bz2": ".bz2", "xz": ".xz"}
 

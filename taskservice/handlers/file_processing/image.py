@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
+from taskservice.context import StoredFile, TaskContext
 from taskservice.handlers.file_processing.failures import BROKEN, too_large, unsupported
 from taskservice.handlers.file_processing.parameters import FileProcessingParameters
 from taskservice.handlers.file_processing.product import derived_name, new_product, store
-from taskservice.model import StoredFile, TaskContext
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from taskservice.context import StoredFile, TaskContext
 from taskservice.errors import PermanentError
 from taskservice.file_kinds import is_textual
 from taskservice.handlers.file_processing.archive import archive_facts
@@ -15,7 +16,6 @@ from taskservice.handlers.file_processing.parameters import FileProcessingParame
 from taskservice.handlers.file_processing.pdf import PDF, pdf_facts
 from taskservice.handlers.file_processing.table import TABLE_READERS, table_facts
 from taskservice.handlers.file_processing.text import text_facts
-from taskservice.model import StoredFile, TaskContext
 
 
 def inspect(parameters: FileProcessingParameters, source: StoredFile, context: TaskContext) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
+from taskservice.context import StoredFile, TaskContext
 from taskservice.handlers.file_processing.failures import BROKEN, too_large, unsupported
-from taskservice.model import StoredFile, TaskContext
 
 PDF = "application/pdf"
 MAX_PAGES = 2000

@@ -12,10 +12,10 @@ from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import IO, Any, BinaryIO, cast
 
+from taskservice.context import StoredFile, TaskContext
 from taskservice.file_names import check_filename
 from taskservice.files import CHUNK_BYTES
 from taskservice.handlers.file_processing.parameters import FileProcessingParameters
-from taskservice.model import StoredFile, TaskContext
 
 IN_MEMORY_BYTES = 8 * 2**20  # a larger product waits on disk to be stored
 

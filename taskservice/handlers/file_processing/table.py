@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from taskservice.context import StoredFile, TaskContext
 from taskservice.handlers.data_processing.interruption import run_interruptibly
 from taskservice.handlers.file_processing.failures import too_large, unsupported
 from taskservice.handlers.file_processing.product import store
-from taskservice.model import StoredFile, TaskContext
 
 if TYPE_CHECKING:
     import duckdb

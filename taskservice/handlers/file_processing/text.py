@@ -9,13 +9,13 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
+from taskservice.context import StoredFile, TaskContext
 from taskservice.file_kinds import is_textual
 from taskservice.files import CHUNK_BYTES
 from taskservice.handlers.file_processing.failures import unsupported
 from taskservice.handlers.file_processing.parameters import FileProcessingParameters
 from taskservice.handlers.file_processing.pdf import PDF, page_texts
 from taskservice.handlers.file_processing.product import new_product, store
-from taskservice.model import StoredFile, TaskContext
 
 MAX_INLINE_CHARACTERS = 100_000
 SAMPLE_BYTES = 256 * 2**10  # what an encoding is told from

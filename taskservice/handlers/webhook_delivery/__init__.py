@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from taskservice import __version__
+from taskservice.context import WEBHOOK_ANSWERS, TaskContext
 from taskservice.errors import PermanentError, TransientError
 from taskservice.handlers import task_type
 from taskservice.handlers.webhook_delivery.addresses import ForbiddenTarget, Target, parse_target
@@ -21,7 +22,7 @@ from taskservice.handlers.webhook_delivery.parameters import (
     DeliveryParameters,
 )
 from taskservice.handlers.webhook_delivery.signing import signed_headers
-from taskservice.model import WEBHOOK_ANSWERS, TaskContext, now
+from taskservice.model import now
 
 __all__ = ["deliver", "deliver_webhook"]
 

@@ -10,6 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
 from http.client import HTTPConnection, HTTPException, HTTPResponse
@@ -105,13 +106,11 @@ class _PinnedConnection(HTTPConnection):
         self._end = end
 
     def connect(self) -> None:
-        plain = self._connected()
-        try:
+        with ExitStack() as unless_secured:
+            plain = unless_secured.enter_context(self._connected())
             plain.settimeout(self._end.left_s())  # the handshake counts it as a whole
             secured = self._tls.wrap_socket(plain, server_hostname=self.host) if self._tls else plain
-        except BaseException:
-            plain.close()
-            raise
+            unless_secured.pop_all()
         self.sock: Any = _BoundedSocket(secured, self._end)
 
     def _connected(self) -> socket.socket:
