@@ -6,7 +6,8 @@ cd "$(dirname "$0")/.."
 
 source tests/compose-apart.sh
 export COMPOSE_PROJECT_NAME="taskservice-faults-$$"
-export TASK_TYPE_MODULES=tests.support.task_types MAX_RETRY_DELAY=4 SOFT_SHUTDOWN_TIMEOUT=6
+export TASK_TYPE_MODULES=tests.support.task_types,tests.support.worker_fail_point MAX_RETRY_DELAY=4 SOFT_SHUTDOWN_TIMEOUT=6
+export RATE_LIMITS=rated_sleep=5/s REPUBLISH_AFTER=10
 
 # Web and workers are another user than we are; both write here.
 FAULTS_DIRECTORY=$(mktemp -d)
@@ -15,19 +16,7 @@ export FAULTS_DIRECTORY FAULTS_TESTS="$PWD/tests" FAULTS_TARGET=compose FAULTS_U
 
 run() { "${compose[@]}" --env-file "$no_settings" -f docker-compose.yml -f tests/compose-faults.yml "$@"; }
 
-take_down() {
-  local status=$?
-  trap - EXIT
-  if ((status != 0)); then run ps || true; run logs --no-color --tail=60 || true; fi
-  run down --volumes --remove-orphans || status=1
-  rm -rf "$no_settings" "$FAULTS_DIRECTORY"
-  exit "$status"
-}
-trap take_down EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-# Where a build on Docker's own network cannot reach a package registry, the host's network may.
-run build web || docker build --network=host -t taskservice:latest .
+take_down_at_exit run
+build_image
 run up -d web worker-high worker-normal worker-low
 "$python" -m pytest tests/faults -m "not soak" "$@"

@@ -6,11 +6,23 @@ Pure functions of the evidence; they know neither HTTP nor processes.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
-from tests.faults.ledger import FINAL, Answer, Execution, Kill, Outcome, Sighting, Submitted
+from tests.faults.ledger import (
+    FINAL,
+    Answer,
+    Call,
+    Execution,
+    Kill,
+    Outcome,
+    Sighting,
+    Submitted,
+    Survey,
+    Verb,
+)  # fmt: skip
 
 ANSWER_WITHIN_S = 5.0
 CLIENT_SLACK_S = 0.5  # until a client thread on a busy machine reads the clock
@@ -18,9 +30,12 @@ RECOVERY_S = 10.0
 SHOWN = 3  # pieces of evidence per rule
 _ORDER = {"scheduled": 0, "queued": 1, "running": 2, "retrying": 2, **dict.fromkeys(FINAL, 3)}
 _PROBLEM_MEMBERS = {
-    "type", "title", "status", "detail", "instance", "request_id", "error", "errors", "outcome",
+    "type", "title", "status", "detail", "instance", "request_id", "error", "errors", "outcome", "results",
 }  # fmt: skip
 _UNAVAILABLE = {"broker_unavailable": "broker", "store_unavailable": "store"}
+
+
+Rule = Callable[["Evidence"], Iterator[str]]
 
 
 @dataclass(frozen=True)
@@ -33,6 +48,8 @@ class Evidence:
     recoveries: Sequence[float] = ()  # when what was away had come back
     names: int = 0  # how many the scenario must have accepted
     loses_connections: bool = False  # the web process was killed or stopped: no answer is an answer then
+    calls: Sequence[Call] = ()  # of all verbs but a single submission
+    survey: Survey | None = None  # when lists and counts are to agree with what was read of each task
 
     @property
     def accepted(self) -> list[Submitted]:
@@ -43,19 +60,32 @@ class Evidence:
         """The moments of all 202s, in order."""
         return sorted(a.answered_at for one in self.submitted for a in one.answers if a.outcome is Outcome.ACCEPTED)
 
-    def executions_by_mark(self) -> dict[str, list[Execution]]:
+    @cached_property
+    def _executions_by_mark(self) -> Mapping[str, Sequence[Execution]]:
         found: dict[str, list[Execution]] = defaultdict(list)
         for execution in self.executions:
             found[execution.mark].append(execution)
         return found
 
+    @cached_property
+    def _ids_by_mark(self) -> Mapping[str, set[str]]:
+        found: dict[str, set[str]] = defaultdict(set)
+        for one in self.accepted:
+            found[one.mark].add(str(one.task_id))
+        return found
 
-def judge(evidence: Evidence) -> list[str]:
+    def executions_of(self, one: Submitted) -> list[Execution]:
+        """All with its mark, but for those of the other tasks that share it: what a bulk retry repeats has no own."""
+        others = self._ids_by_mark.get(one.mark, set()) - {one.task_id}
+        return [run for run in self._executions_by_mark.get(one.mark, ()) if run.task_id not in others]
+
+
+def judge(evidence: Evidence, *further: Rule) -> list[str]:
     """Every rule that was broken, with up to three pieces of evidence each; empty when all held."""
-    rules = (
+    rules: tuple[Rule, ...] = (
         every_accepted_task_is_final, no_accepted_task_is_unknown, no_status_moves_backwards,
         only_what_was_meant_to_fails, nothing_refused_runs, a_key_names_one_task, nothing_runs_twice_without_a_kill,
-        answers_are_in_time_and_say_why, enough_was_accepted, accepts_soon_after_recovery,
+        answers_are_in_time_and_say_why, enough_was_accepted, accepts_soon_after_recovery, *further,
     )  # fmt: skip
     found = []
     for rule in rules:
@@ -105,27 +135,24 @@ def only_what_was_meant_to_fails(evidence: Evidence) -> Iterator[str]:
 
 def nothing_refused_runs(evidence: Evidence) -> Iterator[str]:
     """No answer but 202 left a task that runs; the outcome `unknown` alone leaves that open."""
-    executed = evidence.executions_by_mark()
     for one in evidence.submitted:
-        if one.outcome in (Outcome.REFUSED, Outcome.UNEXPECTED) and executed[one.mark]:
+        if one.outcome in (Outcome.REFUSED, Outcome.UNEXPECTED) and evidence.executions_of(one):
             yield timeline(one, evidence)
 
 
 def a_key_names_one_task(evidence: Evidence) -> Iterator[str]:
     """However often a submission was repeated, all its 202s and all its executions are of one task."""
-    executed = evidence.executions_by_mark()
     for one in evidence.submitted:
         answered = {str(a.document["task_id"]) for a in one.answers if a.outcome is Outcome.ACCEPTED}
-        ids = answered | {execution.task_id for execution in executed[one.mark]}
+        ids = answered | {execution.task_id for execution in evidence.executions_of(one)}
         if len(ids) > 1:
             yield f"tasks {sorted(ids)}\n{timeline(one, evidence)}"
 
 
 def nothing_runs_twice_without_a_kill(evidence: Evidence) -> Iterator[str]:
     """One execution more is allowed for each kill that hit a running one."""
-    executed = evidence.executions_by_mark()
     for one in evidence.submitted:
-        runs = executed[one.mark]
+        runs = evidence.executions_of(one)
         allowed = one.executions + sum(kill.hit(run) for run in runs for kill in evidence.kills)
         if len(runs) > allowed:
             yield f"{len(runs)} executions, {allowed} allowed\n{timeline(one, evidence)}"
@@ -135,8 +162,8 @@ def answers_are_in_time_and_say_why(evidence: Evidence) -> Iterator[str]:
     """Within 5 s; if not 202, then 503 with Retry-After that names what is missing and nothing else."""
     for one in evidence.submitted:
         for answer in one.answers:
-            flaw = _flaw(answer, loses_connections=evidence.loses_connections)
-            if flaw:
+            is_its_own = answer.verb is Verb.SUBMIT  # else it is a part of a call's
+            if is_its_own and (flaw := flaw_of(answer, loses_connections=evidence.loses_connections)):
                 yield f"{flaw}: {answer}\n  {dict(answer.document)}"
 
 
@@ -155,8 +182,7 @@ def accepts_soon_after_recovery(evidence: Evidence) -> Iterator[str]:
 
 def ran_twice(evidence: Evidence) -> list[Submitted]:
     """Executed more often than its attempts ask for, with or without an excuse."""
-    executed = evidence.executions_by_mark()
-    return [one for one in evidence.submitted if len(executed[one.mark]) > one.executions]
+    return [one for one in evidence.submitted if len(evidence.executions_of(one)) > one.executions]
 
 
 def longest_gap_s(evidence: Evidence) -> float:
@@ -167,13 +193,20 @@ def longest_gap_s(evidence: Evidence) -> float:
 
 def timeline(one: Submitted, evidence: Evidence) -> str:
     """Everything known of one submission, in order of time."""
-    runs = evidence.executions_by_mark()[one.mark]
+    runs = evidence.executions_of(one)
     events = [(answer.answered_at, str(answer)) for answer in one.answers]
     events += [(sighting.at, str(sighting)) for sighting in one.sightings]
     events += [(run.started_at, str(run)) for run in runs]
+    calls = (call.answer for call in evidence.calls if one in call.names)
+    events += [(answer.answered_at, str(answer)) for answer in calls if answer not in one.answers]
     events += [(kill.at, f"{kill.at:.3f} kill") for kill in evidence.kills if any(kill.hit(run) for run in runs)]
     title = f"  task {one.task_id} key={one.key} {dict(one.body)}"
     return "\n".join([title, *(f"    {text}" for _, text in sorted(events))])
+
+
+def _is_a_conflict(answer: Answer) -> bool:
+    """With what the task has come to meanwhile, which only a verb can meet."""
+    return answer.status_code == 409 and answer.outcome is Outcome.REFUSED
 
 
 def _is_backwards(earlier: Sighting, later: Sighting) -> bool:
@@ -182,16 +215,17 @@ def _is_backwards(earlier: Sighting, later: Sighting) -> bool:
     return _ORDER[str(later.status)] < _ORDER[str(earlier.status)] or later.attempt < earlier.attempt
 
 
-def _flaw(answer: Answer, *, loses_connections: bool) -> str | None:
+def flaw_of(answer: Answer, *, loses_connections: bool) -> str | None:
+    """What is wrong with it as an answer; None: it is in time, and says why if it is no success."""
     if answer.status_code is None:
         return None if loses_connections else "no answer"
     is_late = answer.took_s > ANSWER_WITHIN_S + CLIENT_SLACK_S
     if is_late and not (loses_connections and answer.outcome is Outcome.ACCEPTED):  # it waited for the web to start
         return "late"
-    if answer.outcome in (Outcome.ACCEPTED, Outcome.IN_FLIGHT):
+    if answer.outcome in (Outcome.ACCEPTED, Outcome.IN_FLIGHT) or _is_a_conflict(answer):
         return None
     if answer.status_code != 503:
-        return "neither 202 nor 503"
+        return "neither success nor 503"
     missing = _UNAVAILABLE.get(str(answer.document.get("error")))
     names_it = missing is not None and str(answer.document.get("detail", "")).startswith(f"The {missing} ")
     if not names_it or set(answer.document) - _PROBLEM_MEMBERS:

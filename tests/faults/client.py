@@ -5,12 +5,16 @@ Judges nothing; knows HTTP only.
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Mapping
+from http.client import HTTPConnection
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
-from tests.faults.ledger import Answer, Outcome, Sighting, Submitted
+from tests.faults.ledger import Answer, Outcome, Sighting, Submitted, Verb
 
 PATIENCE_S = 15.0  # longer than any promise, so that a late answer is seen as late
 REPEAT_AFTER_S = 1.0
@@ -26,17 +30,41 @@ class Client:
 
     def submit(self, submitted: Submitted) -> Outcome:
         """One request; its answer is kept in `submitted`."""
-        headers = {"Idempotency-Key": submitted.key} if submitted.key else {}
-        asked_at = time.time()
-        try:
-            response = self._session.post(
-                f"{self._url}/api/tasks", json=dict(submitted.body), headers=headers, timeout=PATIENCE_S
-            )
-            answer = _to_answer(response, asked_at)
-        except requests.RequestException:
-            answer = Answer(asked_at, time.time(), None, Outcome.UNKNOWN)
+        answer = self.ask(Verb.SUBMIT, "POST", "/api/tasks", body=submitted.body, key=submitted.key)
         submitted.answers.append(answer)
         return answer.outcome
+
+    def ask(
+        self, verb: Verb, method: str, path: str, *, body: Mapping[str, Any] | None = None, key: str | None = None
+    ) -> Answer:
+        """One request and how it ended; never raises."""
+        headers = {"Idempotency-Key": key} if key else {}
+        asked_at = time.time()
+        try:
+            response = self._session.request(
+                method, f"{self._url}{path}", json=body and dict(body), headers=headers, timeout=PATIENCE_S
+            )
+        except requests.RequestException:
+            return Answer(asked_at, time.time(), None, Outcome.UNKNOWN, verb=verb)
+        return _to_answer(response, asked_at, verb)
+
+    def read(self, path: str) -> dict[str, Any]:
+        """The document of a GET; empty while the service cannot say."""
+        try:
+            response = self._session.get(f"{self._url}{path}", timeout=PATIENCE_S)
+        except requests.RequestException:
+            return {}
+        return _json(response) if response.status_code == 200 else {}
+
+    def send_and_leave(self, submitted: Submitted) -> None:
+        """Send it whole and close the connection before there can be an answer."""
+        address = urlsplit(self._url)
+        headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": submitted.key} if submitted.key else {})
+        asked_at = time.time()
+        connection = HTTPConnection(str(address.hostname), address.port, timeout=PATIENCE_S)
+        connection.request("POST", "/api/tasks", json.dumps(dict(submitted.body)), headers)
+        connection.close()
+        submitted.answers.append(Answer(asked_at, time.time(), None, Outcome.UNKNOWN))
 
     def settle(self, submitted: Submitted) -> None:
         """Repeat it until the service says accepted or refused, at most a minute; without a key it stays as it is."""
@@ -74,26 +102,31 @@ class Client:
             return None
 
 
-def _to_answer(response: requests.Response, asked_at: float) -> Answer:
-    document = _json(response)
-    return Answer(
-        asked_at,
-        time.time(),
-        response.status_code,
-        _outcome(response.status_code, document),
-        document,
-        dict(response.headers),
-    )
+def _to_answer(response: requests.Response, asked_at: float, verb: Verb) -> Answer:
+    document, status_code = _json(response), response.status_code
+    outcome = _outcome(status_code, document, verb)
+    return Answer(asked_at, time.time(), status_code, outcome, document, dict(response.headers), verb)
 
 
-def _outcome(status_code: int, document: dict[str, Any]) -> Outcome:
-    if status_code == 202:
+def _outcome(status_code: int, document: Mapping[str, Any], verb: Verb) -> Outcome:
+    if status_code in _DONE[verb]:
         return Outcome.ACCEPTED
-    if status_code == 409:
+    if status_code == 409 and document.get("error") == "idempotency_in_flight":
         return Outcome.IN_FLIGHT
+    if status_code == 409 and verb in (Verb.CANCEL, Verb.RUN):  # it is final by now, or runs already
+        return Outcome.REFUSED
     if status_code == 503 and document.get("outcome") in (Outcome.REFUSED, Outcome.UNKNOWN):
         return Outcome(document["outcome"])
+    if status_code == 503 and verb in (Verb.CANCEL, Verb.PAUSE, Verb.RESUME):  # to be repeated as it is
+        return Outcome.UNKNOWN
     return Outcome.UNEXPECTED
+
+
+_DONE = {
+    **dict.fromkeys((Verb.SUBMIT, Verb.BATCH, Verb.RETRY, Verb.RUN), (202,)),
+    **dict.fromkeys((Verb.BULK_CANCEL, Verb.BULK_RETRY, Verb.PAUSE, Verb.RESUME), (200,)),
+    Verb.CANCEL: (200, 202),
+}
 
 
 def _json(response: requests.Response) -> dict[str, Any]:

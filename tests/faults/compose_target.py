@@ -18,6 +18,7 @@ from tests.faults.target import EVERYTHING, WORKERS
 UP_WITHIN_S = 120.0
 _REDIS_LIMIT = "1gb"  # as docker-compose.yml sets it
 _BROKER_LIMIT = ("absolute", "640MB")  # likewise
+_EMPTY_BROKER = "rm -rf /var/lib/rabbitmq/mnesia"
 _RESIDENT = "cat /proc/[0-9]*/status 2>/dev/null | awk '/^VmRSS:/ {sum += $2} END {print sum * 1024}'"
 
 
@@ -30,6 +31,7 @@ class ComposeTarget:
         shared = Path(environ["FAULTS_DIRECTORY"])  # mounted into web and workers
         self.ledger = shared / "executions.ndjson"
         self.fail_point = shared / "fail_point"
+        self.worker_fail_point = shared / "worker_fail_point"
         self.kills: list[Kill] = []
         self._killed = dict.fromkeys(("web", *WORKERS), 0)
 
@@ -49,6 +51,9 @@ class ComposeTarget:
 
     def kill_running(self, execution: Execution) -> None:
         docker("exec", execution.host, "python", "-c", f"import os; os.kill({execution.pid}, 9)")
+        self.note_death(execution)
+
+    def note_death(self, execution: Execution) -> None:
         self.kills.append(Kill(time.time(), execution.host, frozenset({execution.pid})))
 
     def stop(self, *programs: str) -> None:
@@ -73,6 +78,26 @@ class ComposeTarget:
     def memory_alarm(self, *, on: bool) -> None:
         self.rabbitmqctl("set_vm_memory_high_watermark", *(("0",) if on else _BROKER_LIMIT))
 
+    def disk_alarm(self, *, on: bool) -> None:
+        self.rabbitmqctl("set_disk_free_limit", "1000000GB" if on else "50MB")
+
+    def lose_broker_data(self) -> None:
+        container = self._container("rabbitmq")
+        image = docker("inspect", "-f", "{{.Config.Image}}", container)
+        self.stop("rabbitmq")
+        docker("run", "--rm", "--volumes-from", container, "--entrypoint", "sh", image, "-c", _EMPTY_BROKER)
+        self.start("rabbitmq")
+
+    def break_redis_disk(self, *, broken: bool) -> None:
+        """What it has saved cannot be given its name: a directory has it."""
+        if broken:
+            self._execute("redis", "mkdir", "/data/dump.rdb")
+            self._execute("redis", "redis-cli", "config", "set", "save", "3600 1")
+            self._execute("redis", "redis-cli", "bgsave")
+        else:
+            self._execute("redis", "redis-cli", "config", "set", "save", "")
+            self._execute("redis", "rmdir", "/data/dump.rdb")
+
     def limit_redis(self, *, full: bool) -> None:
         self._execute("redis", "redis-cli", "config", "set", "maxmemory", "1" if full else _REDIS_LIMIT)
 
@@ -95,6 +120,7 @@ class ComposeTarget:
 
     def heal(self) -> None:
         self.fail_point.unlink(missing_ok=True)
+        self.worker_fail_point.unlink(missing_ok=True)
         self.start(*EVERYTHING)
 
     def _answers(self, store: str) -> bool:

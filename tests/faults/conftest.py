@@ -15,7 +15,8 @@ from taskservice.local.install import are_packages_installed
 from tests.faults.checks import Evidence, nothing_refused_runs
 from tests.faults.compose_target import ComposeTarget
 from tests.faults.ledger import Submitted, read_executions
-from tests.faults.scenario import Row, Stage, table
+from tests.faults.scenario import Stage
+from tests.faults.table import Row, table
 from tests.faults.target import LocalTarget, Target
 
 _ROWS = pytest.StashKey[list[Row]]()

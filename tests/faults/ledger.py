@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -31,6 +31,20 @@ class Outcome(StrEnum):
         return self in (Outcome.ACCEPTED, Outcome.REFUSED, Outcome.UNEXPECTED)
 
 
+class Verb(StrEnum):
+    """What a request asks for."""
+
+    SUBMIT = "submit"
+    BATCH = "batch"
+    CANCEL = "cancel"
+    RETRY = "retry"
+    RUN = "run"
+    BULK_CANCEL = "bulk cancel"
+    BULK_RETRY = "bulk retry"
+    PAUSE = "pause"
+    RESUME = "resume"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One request's end. Times are seconds since the epoch, as everywhere in this room."""
@@ -41,6 +55,7 @@ class Answer:
     outcome: Outcome
     document: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    verb: Verb = Verb.SUBMIT
 
     @property
     def took_s(self) -> float:
@@ -48,7 +63,7 @@ class Answer:
 
     def __str__(self) -> str:
         what = self.status_code or "no answer"
-        return f"{self.answered_at:.3f} POST {what} {self.outcome} after {self.took_s:.2f} s"
+        return f"{self.answered_at:.3f} {self.verb} {what} {self.outcome} after {self.took_s:.2f} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +168,42 @@ class Submitted:
     def was_unsure(self) -> bool:
         """Whether any request for it ended without a settled outcome."""
         return any(not answer.outcome.is_settled for answer in self.answers)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request for anything but one new task: its answer, and the tasks or the queue that it named."""
+
+    answer: Answer
+    names: tuple[Submitted, ...] = ()
+    queue: str = ""
+
+    @property
+    def verb(self) -> Verb:
+        return self.answer.verb
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tasks submitted in one request, or in several with one key; the service may have rejected some of them."""
+
+    members: Sequence[Submitted]
+    key: str | None = None
+    answers: list[Answer] = field(default_factory=list)
+
+    @property
+    def batch_id(self) -> str | None:
+        return next((str(one.document["batch_id"]) for one in self.answers if "batch_id" in one.document), None)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What lists, counts and queues said when all was quiet."""
+
+    listed: Mapping[str, str]  # status by task, of all tasks created since the scenario began
+    counted: Mapping[str, int]  # by status: how many more the statistics count than before
+    batches: Sequence[tuple[Batch, Mapping[str, int]]]  # and their counts by status
+    queues: Sequence[Mapping[str, Any]]
 
 
 def read_executions(path: Path) -> list[Execution]:

@@ -55,7 +55,7 @@ def plain_mix(chance: random.Random) -> Submitted:
     return sleep_task(parameters, priority=chance.choice(PRIORITIES), key=key, executions=executions)
 
 
-def soak_mix(chance: random.Random) -> Submitted:
+def delayed_mix(chance: random.Random) -> Submitted:
     """The plain mix, some of it delayed by up to five seconds."""
     submitted = plain_mix(chance)
     if chance.random() < 0.2:

@@ -47,6 +47,32 @@ def raise_memory_alarm(scenario: Scenario, *, away_s: float = AWAY_S) -> None:
     scenario.recovered()
 
 
+def raise_disk_alarm(scenario: Scenario, *, away_s: float = AWAY_S / 2) -> None:
+    """RabbitMQ's other one, with the same effect."""
+    scenario.target.disk_alarm(on=True)
+    try:
+        time.sleep(away_s)
+    finally:
+        scenario.target.disk_alarm(on=False)
+    scenario.recovered()
+
+
+def lose_broker_data(scenario: Scenario) -> None:
+    """Its volume was removed: every message is gone, and every queue until somebody declares it."""
+    scenario.target.lose_broker_data()
+    scenario.recovered("rabbitmq")
+
+
+def break_redis_disk(scenario: Scenario, *, away_s: float = AWAY_S / 2) -> None:
+    """Redis cannot save and refuses all writes (MISCONF)."""
+    scenario.target.break_redis_disk(broken=True)
+    try:
+        time.sleep(away_s)
+    finally:
+        scenario.target.break_redis_disk(broken=False)
+    scenario.recovered()
+
+
 def fill_redis(scenario: Scenario, *, away_s: float = AWAY_S) -> None:
     """Redis' equivalent: out of memory, and nothing may be evicted."""
     scenario.target.limit_redis(full=True)

@@ -14,35 +14,22 @@ from typing import Any
 import pytest
 
 from tests.faults import checks
+from tests.faults.acts import VerbLoad
 from tests.faults.checks import Evidence
 from tests.faults.client import Client
-from tests.faults.ledger import FINAL, Execution, Outcome, Submitted, read_executions
+from tests.faults.ledger import FINAL, Execution, Outcome, Submitted, Survey, read_executions
 from tests.faults.load import PRIORITIES, Load, Recipe, Watcher, plain_mix, sleep_task
+from tests.faults.survey import Surveyor, counted_by_status
+from tests.faults.table import Row, row_of
 from tests.faults.target import Target
+from tests.faults.verb_checks import VERB_RULES
+from tests.faults.verbs import Journal
 from tests.support.waiting import wait_until
 
 WARM_COUNT = 30  # accepted before anything breaks
 READY_WITHIN_S = 60.0
 QUIET_WITHIN_S = 120.0
 ENOUGH_WITHIN_S = 20.0  # for a load to reach what its scenario names
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table; every member but the first and last is a count."""
-
-    scenario: str
-    accepted: int
-    refused: int
-    unknown: int
-    succeeded: int
-    failed: int
-    cancelled: int  # or expired
-    ran_twice: int
-    lost: int
-    longest_gap_s: float
-    took_s: float
-    has_passed: bool
 
 
 @dataclass(repr=False)
@@ -56,8 +43,10 @@ class Scenario:
     quiet_within_s: float = QUIET_WITHIN_S
     submitted: list[Submitted] = field(default_factory=list)
     recoveries: list[float] = field(default_factory=list)
+    journal: Journal = field(default_factory=Journal)
+    _survey: Survey | None = None
     _began_at: float = field(default_factory=time.time)
-    _load: Load | None = None
+    _surveyor: Surveyor | None = None
 
     def __post_init__(self) -> None:
         self.client = Client(self.target.url)
@@ -67,7 +56,21 @@ class Scenario:
     @contextmanager
     def load(self, recipe: Recipe = plain_mix, *, clients: int = 8, seed: int = 0) -> Iterator[Load]:
         """Clients submit inside the block, from the moment that they are accepted until they are again."""
-        load = self._load = Load(self.target.url, self.submitted, recipe, clients, seed=seed)
+        with self._played(Load(self.target.url, self.submitted, recipe, clients, seed=seed)) as load:
+            yield load
+
+    @contextmanager
+    def all_verbs(self, *, clients: int = 8, seed: int = 0) -> Iterator[Load]:
+        """The same with every verb of the API. Lists, counts and queues must agree at the end."""
+        counted = counted_by_status(self.client)
+        self._surveyor = Surveyor(self.client, counted, since=self._began_at)
+        with self._played(
+            VerbLoad(self.target.url, self.submitted, clients=clients, seed=seed, journal=self.journal)
+        ) as load:
+            yield load
+
+    @contextmanager
+    def _played(self, load: Load) -> Iterator[Load]:
         load.start()
         try:
             wait_until(lambda: load.accepted_count >= WARM_COUNT, READY_WITHIN_S, f"{WARM_COUNT} accepted at the start")
@@ -115,20 +118,31 @@ class Scenario:
         self._wait_for_quiet()
         self._watcher.stop()
         self._watcher.look_at_all()
+        if self._surveyor:
+            self._survey = self._surveyor.survey(self.journal.batches)
         evidence = self.evidence()
-        self.verdict = checks.judge(evidence)
-        return _row(self.name, evidence, took_s=time.time() - self._began_at, has_passed=not self.verdict)
+        self.verdict = checks.judge(evidence, *VERB_RULES)
+        return row_of(self.name, evidence, took_s=time.time() - self._began_at, has_passed=not self.verdict)
 
     def abandon(self) -> Row:
         """The test itself failed: what is known so far."""
         self._watcher.stop()
-        return _row(self.name, self.evidence(), took_s=time.time() - self._began_at, has_passed=False)
+        return row_of(self.name, self.evidence(), took_s=time.time() - self._began_at, has_passed=False)
 
     def evidence(self) -> Evidence:
         marks = {one.mark for one in self.submitted}
         executions = [one for one in read_executions(self.target.ledger) if one.mark in marks]
         kills = self.target.kills[self._kills_before :]
-        return Evidence(self.submitted, executions, kills, self.recoveries, self.accepts, self.loses_connections)
+        return Evidence(
+            self.submitted,
+            executions,
+            kills,
+            self.recoveries,
+            self.accepts,
+            self.loses_connections,
+            self.journal.calls,
+            self._survey,
+        )
 
     def wait_until_ready(self) -> None:
         wait_until(lambda: self.client.missing() == [], READY_WITHIN_S, "/readyz says ready")
@@ -160,10 +174,10 @@ class Scenario:
         deadline = time.monotonic() + self.quiet_within_s
         while time.monotonic() < deadline and any(one.is_pending for one in list(self.submitted)):
             time.sleep(0.1)
-        self._let_late_copies_through()
+        self.wait_until_delivered()
 
-    def _let_late_copies_through(self) -> None:
-        """A task at the end of each queue: when it has run, no copy of a refused one waits before it."""
+    def wait_until_delivered(self) -> None:
+        """A task at the end of each queue: when it has run, no copy of another waits before it. Bounded."""
         last = [sleep_task(priority=priority) for priority in PRIORITIES for _ in range(2)]
         for one in last:
             self.client.submit(one)
@@ -197,45 +211,3 @@ class Stage:
         self.refused.extend(one for one in scenario.submitted if one.outcome is Outcome.REFUSED)
         if scenario.verdict:
             pytest.fail("\n\n".join(scenario.verdict), pytrace=False)
-
-
-def _row(name: str, evidence: Evidence, *, took_s: float, has_passed: bool) -> Row:
-    statuses = [one.status for one in evidence.accepted]
-    outcomes = [one.outcome for one in evidence.submitted]
-    return Row(
-        scenario=name,
-        accepted=len(statuses),
-        refused=outcomes.count(Outcome.REFUSED),
-        unknown=sum(one.was_unsure for one in evidence.submitted),
-        succeeded=statuses.count("succeeded"),
-        failed=statuses.count("failed"),
-        cancelled=statuses.count("cancelled") + statuses.count("expired"),
-        ran_twice=len(checks.ran_twice(evidence)),
-        lost=len(checks.lost(evidence)),
-        longest_gap_s=checks.longest_gap_s(evidence),
-        took_s=took_s,
-        has_passed=has_passed,
-    )
-
-
-_HEAD = ("scenario", "202", "refused", "unknown", "succeeded", "failed", "cancelled", "twice", "lost", "gap s", "s", "")
-
-
-def table(rows: Iterable[Row]) -> list[str]:
-    """The lines of the table that `make faults` prints."""
-    lines = [_HEAD, *(_cells(row) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEAD))]
-    return ["  ".join(_padded(line, widths)).rstrip() for line in lines]
-
-
-def _padded(line: tuple[str, ...], widths: list[int]) -> list[str]:
-    """Names to the left, numbers to the right."""
-    return [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    counts = (
-        row.accepted, row.refused, row.unknown, row.succeeded, row.failed, row.cancelled, row.ran_twice, row.lost,
-    )  # fmt: skip
-    verdict = "" if row.has_passed else "FAILED"
-    return (row.scenario, *(str(count) for count in counts), f"{row.longest_gap_s:.1f}", f"{row.took_s:.0f}", verdict)

@@ -6,6 +6,7 @@ Knows nothing of tasks. LocalTarget is a private system on this machine; compose
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import time
@@ -29,10 +30,13 @@ EVERYTHING = ("web", *WORKERS, *STORES)
 
 FAIL_POINT_APP = "tests.support.fail_point:app"  # not imported here: that would make this process a web process
 FLAG_VARIABLE = "FAIL_POINT_FLAG"
+WORKER_FLAG_VARIABLE = "WORKER_FAIL_POINT_FLAG"
 SETTINGS = {
-    "TASK_TYPE_MODULES": "tests.support.task_types",
+    "TASK_TYPE_MODULES": "tests.support.task_types,tests.support.worker_fail_point",
     "MAX_RETRY_DELAY": "4",  # "fails six times" would wait a minute otherwise
     "SOFT_SHUTDOWN_TIMEOUT": "6",  # a stop with tasks running takes that long
+    "RATE_LIMITS": "rated_sleep=5/s",
+    "REPUBLISH_AFTER": "10",
 }
 
 
@@ -51,6 +55,10 @@ class Target(Protocol):
         """The flag file: while it is there, the next web process to publish dies before its answer."""
 
     @property
+    def worker_fail_point(self) -> Path:
+        """The workers' flag file: it holds the moment at which one dies, see tests/support/worker_fail_point.py."""
+
+    @property
     def kills(self) -> Sequence[Kill]:
         """Every worker process that was ended by force, by us."""
 
@@ -62,6 +70,9 @@ class Target(Protocol):
 
     def kill_running(self, execution: Execution) -> None:
         """SIGKILL to the worker's child that runs it."""
+
+    def note_death(self, execution: Execution) -> None:
+        """The process that ran it was ended by a fail point just now."""
 
     def stop(self, *programs: str) -> None:
         """In order: they may finish within their grace, and stay stopped."""
@@ -78,6 +89,15 @@ class Target(Protocol):
 
     def memory_alarm(self, *, on: bool) -> None:
         """RabbitMQ blocks every connection that publishes."""
+
+    def disk_alarm(self, *, on: bool) -> None:
+        """The same, for another reason."""
+
+    def lose_broker_data(self) -> None:
+        """RabbitMQ stops, and starts as a new one that has never seen a message."""
+
+    def break_redis_disk(self, *, broken: bool) -> None:
+        """Redis cannot save its data, and refuses every write for that reason."""
 
     def limit_redis(self, *, full: bool) -> None:
         """Redis refuses every write that needs memory (noeviction)."""
@@ -104,9 +124,14 @@ class LocalTarget:
     def __init__(self, data_dir: Path) -> None:
         self.ledger = data_dir / "executions.ndjson"
         self.fail_point = data_dir / "fail_point"
+        self.worker_fail_point = data_dir / "worker_fail_point"
         self.kills: list[Kill] = []
         self._stopped: dict[str, Program] = {}
-        env = SETTINGS | {LEDGER_VARIABLE: str(self.ledger), FLAG_VARIABLE: str(self.fail_point)}
+        env = SETTINGS | {
+            LEDGER_VARIABLE: str(self.ledger),
+            FLAG_VARIABLE: str(self.fail_point),
+            WORKER_FLAG_VARIABLE: str(self.worker_fail_point),
+        }
         self.system = LocalSystem(data_dir, env=env, wsgi_app=FAIL_POINT_APP, say=lambda _: None)
 
     @property
@@ -126,6 +151,9 @@ class LocalTarget:
 
     def kill_running(self, execution: Execution) -> None:
         os.kill(execution.pid, signal.SIGKILL)
+        self._note_kill(frozenset({execution.pid}))
+
+    def note_death(self, execution: Execution) -> None:
         self._note_kill(frozenset({execution.pid}))
 
     def stop(self, *programs: str) -> None:
@@ -155,6 +183,26 @@ class LocalTarget:
     def memory_alarm(self, *, on: bool) -> None:
         self.rabbitmqctl("set_vm_memory_high_watermark", "0" if on else "0.4")
 
+    def disk_alarm(self, *, on: bool) -> None:
+        self.rabbitmqctl("set_disk_free_limit", "1000000GB" if on else "50MB")
+
+    def lose_broker_data(self) -> None:
+        assert self.system.rabbitmq is not None
+        self.stop("rabbitmq")
+        shutil.rmtree(self.system.rabbitmq.data_dir / "mnesia")
+        self.start("rabbitmq")
+
+    def break_redis_disk(self, *, broken: bool) -> None:
+        dump = self.system.data_dir / "redis" / "dump.rdb"
+        with redis.Redis.from_url(self.system.result_backend) as client:
+            if broken:
+                dump.mkdir()  # what it has saved cannot be given its name
+                client.config_set("save", "3600 1")
+                client.bgsave()
+            else:
+                client.config_set("save", "")
+                dump.rmdir()
+
     def limit_redis(self, *, full: bool) -> None:
         with redis.Redis.from_url(self.system.result_backend) as client:
             client.config_set("maxmemory", "1" if full else "0")
@@ -179,6 +227,7 @@ class LocalTarget:
 
     def heal(self) -> None:
         self.fail_point.unlink(missing_ok=True)
+        self.worker_fail_point.unlink(missing_ok=True)
         self.start(*sorted(self._stopped, key=EVERYTHING.index, reverse=True))
 
     def _family(self, program: str) -> frozenset[int]:

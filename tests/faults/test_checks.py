@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from tests.faults import checks
 from tests.faults.checks import Evidence
-from tests.faults.ledger import Answer, Execution, Kill, Outcome, Sighting, Submitted
-
-UNAVAILABLE: dict[str, Any] = {
-    "error": "broker_unavailable",
-    "detail": "The broker cannot be reached. The task will not run; submit it again.",
-    "outcome": "refused",
-}
-
-
-def accepted_at(at: float, task_id: str = "t") -> Answer:
-    return Answer(at - 0.1, at, 202, Outcome.ACCEPTED, {"task_id": task_id})
-
-
-def refused(took_s: float = 1.0, document: dict[str, Any] = UNAVAILABLE, retry_after: str = "5") -> Answer:
-    return Answer(0.0, took_s, 503, Outcome.REFUSED, document, {"Retry-After": retry_after})
-
-
-def submitted(*answers: Answer, statuses: tuple[str, ...] = ("succeeded",), **members: Any) -> Submitted:
-    one = Submitted({"task_type": "sleep"}, mark="m", **members)
-    one.answers.extend(answers)
-    one.sightings.extend(Sighting(float(at), 200, status, 1) for at, status in enumerate(statuses))
-    return one
-
-
-def execution(started_at: float = 0.5, ended_at: float | None = 0.6, task_id: str = "t") -> Execution:
-    return Execution("m", task_id, 1, "host", 7, started_at, ended_at)
+from tests.faults.ledger import Answer, Kill, Outcome, Sighting
+from tests.faults.made_up import UNAVAILABLE, accepted_at, execution, refused, submitted
 
 
 def test_a_run_as_it_should_be_breaks_no_rule() -> None:

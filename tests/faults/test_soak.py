@@ -1,4 +1,4 @@
-"""Minutes of mixed load with a random fault every ten seconds. `make soak SEED=… MINUTES=…` repeats a run."""
+"""Minutes of all verbs with a random fault every ten seconds. `make soak SEED=… MINUTES=…` repeats a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults import outages
 from tests.faults.ledger import Outcome
-from tests.faults.load import PRIORITIES, sleep_task, soak_mix
+from tests.faults.load import PRIORITIES, sleep_task
 from tests.faults.scenario import Scenario, Stage
 from tests.faults.target import WORKERS
 from tests.support.waiting import wait_until
@@ -32,7 +32,7 @@ def test_soak(stage: Stage) -> None:
     accepts = round(minutes * 200)
     with (
         stage.scenario(accepts=accepts, loses_connections=True, quiet_within_s=300) as scenario,
-        scenario.load(soak_mix, seed=seed),
+        scenario.all_verbs(seed=seed),
     ):
         ends_at = time.monotonic() + 60 * minutes
         while time.monotonic() < ends_at:
@@ -63,6 +63,12 @@ def kill_all_workers(scenario: Scenario, chance: random.Random) -> None:
     scenario.target.kill(*WORKERS)
 
 
+def restart_a_worker(scenario: Scenario, chance: random.Random) -> None:
+    worker = chance.choice(WORKERS)
+    scenario.target.stop(worker)
+    scenario.target.start(worker)
+
+
 def kill_web(scenario: Scenario, chance: random.Random) -> None:
     scenario.target.kill("web")
 
@@ -83,6 +89,14 @@ def alarm_rabbitmq(scenario: Scenario, chance: random.Random) -> None:
     outages.raise_memory_alarm(scenario, away_s=chance.uniform(1, 8))
 
 
+def fill_rabbitmqs_disk(scenario: Scenario, chance: random.Random) -> None:
+    outages.raise_disk_alarm(scenario, away_s=chance.uniform(1, 8))
+
+
+def lose_broker_data(scenario: Scenario, chance: random.Random) -> None:
+    outages.lose_broker_data(scenario)
+
+
 def restart_redis(scenario: Scenario, chance: random.Random) -> None:
     outages.restart(scenario, "redis")
 
@@ -99,11 +113,16 @@ def fill_redis(scenario: Scenario, chance: random.Random) -> None:
     outages.fill_redis(scenario, away_s=chance.uniform(1, 8))
 
 
+def break_redis_disk(scenario: Scenario, chance: random.Random) -> None:
+    outages.break_redis_disk(scenario, away_s=chance.uniform(1, 8))
+
+
 def take_both_down(scenario: Scenario, chance: random.Random) -> None:
     outages.take_both_down(scenario, away_s=chance.uniform(1, 4))
 
 
 _FAULTS: tuple[Fault, ...] = (
-    kill_a_child, kill_a_worker, kill_all_workers, kill_web, restart_rabbitmq, kill_rabbitmq, freeze_rabbitmq,
-    alarm_rabbitmq, restart_redis, kill_redis, freeze_redis, fill_redis, take_both_down,
+    kill_a_child, kill_a_worker, kill_all_workers, restart_a_worker, kill_web, restart_rabbitmq, kill_rabbitmq,
+    freeze_rabbitmq, alarm_rabbitmq, fill_rabbitmqs_disk, lose_broker_data, restart_redis, kill_redis, freeze_redis,
+    fill_redis, break_redis_disk, take_both_down,
 )  # fmt: skip

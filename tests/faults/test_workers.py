@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 
+from tests.faults.load import PRIORITIES
 from tests.faults.scenario import Scenario, Stage
 from tests.faults.target import WORKERS
 from tests.support.waiting import wait_until
+from tests.support.worker_fail_point import Moment
 
 TOO_LARGE_BYTES = 32 * 2**20
 CONSUMER_TIMEOUT_MS = 8_000
@@ -56,6 +58,44 @@ def test_workers_are_stopped_with_tasks_running(stage: Stage) -> None:
         scenario.wait_for_final([running])
 
         assert len(scenario.executions(running)) == 1  # it finished within the grace
+
+
+def test_tasks_that_outlast_the_grace_are_handed_back_and_are_never_lost(stage: Stage) -> None:
+    """However often: three attempts of a task whose worker is *lost* would end it as failed."""
+    with stage.scenario(accepts=3) as scenario:
+        long = [scenario.submit({"seconds": 9}, priority=priority) for priority in PRIORITIES]
+        for stops in range(1, 4):
+            wait_until(lambda: all(len(scenario.executions(one)) == stops for one in long), 60, "all run again")  # noqa: B023
+            stage.target.stop(*WORKERS)
+            stage.target.start(*WORKERS)
+        scenario.wait_for_final(long, 60)
+
+        assert [len(scenario.executions(one)) for one in long] == [4, 4, 4]
+        assert {one.task["attempt"] for one in long} == {1}
+
+
+def test_a_child_killed_between_the_stored_end_and_the_acknowledgement_ran_once(stage: Stage) -> None:
+    with stage.scenario(accepts=1) as scenario:
+        stage.target.worker_fail_point.write_text(Moment.END_STORED)
+        ended = scenario.submit()
+        scenario.wait_for_final([ended])
+        wait_until(lambda: not stage.target.worker_fail_point.exists(), 10, "the child died")
+        scenario.wait_until_delivered()
+
+        assert len(scenario.executions(ended)) == 1
+
+
+def test_a_main_process_killed_between_a_retry_and_its_acknowledgement_counts_the_attempts_right(stage: Stage) -> None:
+    with stage.scenario(accepts=1) as scenario:
+        stage.target.worker_fail_point.write_text(Moment.RETRY_PUBLISHED)
+        retried = scenario.submit({"fail_attempts": 1}, executions=2)
+        wait_until(lambda: not stage.target.worker_fail_point.exists(), 20, "the worker died")
+        stage.target.note_death(scenario.executions(retried)[0])
+        scenario.wait_for_final([retried])
+        scenario.wait_until_delivered()
+
+        assert retried.task["attempt"] == 2
+        assert {attempt["number"] for attempt in retried.task["attempts"]} == {1, 2}
 
 
 def test_a_poison_task_fails_and_blocks_nobody(stage: Stage) -> None:

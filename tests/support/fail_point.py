@@ -1,4 +1,4 @@
-"""The web application with one fail point: the process dies after the publish and before the answer, once, when told.
+"""The web application with one fail point: the process dies after the deed and before the answer, once, when told.
 
 gunicorn serves `app` in the place of app:app; without its flag file it is the same application.
 """
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app import create_app
-from taskservice.model import Submission
+from taskservice.model import Cancellation, Submission
 from taskservice.records import Records
 from taskservice.settings import load_settings
 
@@ -19,11 +19,16 @@ FLAG_VARIABLE = "FAIL_POINT_FLAG"  # the path of the flag file; whoever removes 
 
 
 class MortalRecords(Records):
-    """Records whose `accept_many` is not survived while the flag file is there."""
+    """Records for which the process dies while the flag file is there: before it accepts, after it has cancelled."""
 
     def accept_many(self, submissions: Sequence[Submission]) -> None:
         _die_if_told()
         super().accept_many(submissions)
+
+    def cancel_many(self, task_ids: Sequence[str]) -> list[Cancellation]:
+        answers = super().cancel_many(task_ids)
+        _die_if_told()
+        return answers
 
 
 def _die_if_told() -> None:

@@ -17,9 +17,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from taskservice.context import TaskContext
 from taskservice.errors import PermanentError, TransientError
 from taskservice.handlers import task_type
-from taskservice.model import TaskContext
 
 LEDGER_VARIABLE = "EXECUTION_LEDGER"
 
@@ -48,6 +48,13 @@ def sleep(parameters: SleepParameters, ctx: TaskContext) -> dict[str, Any]:
 @task_type("short_sleep", parameters=SleepParameters, time_limit_s=3, example={"seconds": 0.1})
 def short_sleep(parameters: SleepParameters, ctx: TaskContext) -> dict[str, Any]:
     """The same with a time limit that a test can wait for."""
+    with _noted(parameters.mark, ctx):
+        return _sleep(parameters, ctx)
+
+
+@task_type("rated_sleep", parameters=SleepParameters, time_limit_s=20, example={"seconds": 0.1})
+def rated_sleep(parameters: SleepParameters, ctx: TaskContext) -> dict[str, Any]:
+    """The same, for RATE_LIMITS to name."""
     with _noted(parameters.mark, ctx):
         return _sleep(parameters, ctx)
 
