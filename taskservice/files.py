@@ -12,7 +12,7 @@ import stat as stat_module
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
@@ -21,10 +21,11 @@ import fsspec
 from fsspec.core import split_protocol, url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from taskservice.context import StoredFile
 from taskservice.errors import ConfigurationError, InvalidFileName, StoredFileNotFound, UploadTooLarge
 from taskservice.file_kinds import guess_mime_type
 from taskservice.file_names import check_filename
-from taskservice.model import StoredFile, now
+from taskservice.model import now
 
 CHUNK_BYTES = 2**20
 SNIFF_BYTES = 8192
@@ -36,7 +37,7 @@ fsspec.register_implementation("s3", "taskservice.bucket.BucketFileSystem", clob
 
 
 class FsspecFileStore:
-    """A `model.FileStore` in a plain directory or below an fsspec URL such as `s3://bucket/prefix`.
+    """A `context.FileStore` in a plain directory or below an fsspec URL such as `s3://bucket/prefix`.
 
     Only regular files count: in a local directory symbolic links are neither followed nor listed. The directory is
     created by the first save. Safe to build before a fork: nothing is connected until the first use.
@@ -76,13 +77,11 @@ class FsspecFileStore:
         filename = check_filename(filename)
         self._fs.makedirs(self._root, exist_ok=True)
         unfinished = self._path(f"{UPLOAD_PREFIX}{uuid.uuid4().hex}")
-        try:
+        with ExitStack() as unless_stored:
+            unless_stored.callback(self._remove, unfinished)
             stored = self._write(unfinished, filename, content)
             self._move(unfinished, self._path(filename))
-        except BaseException:  # also when a task is being interrupted
-            with suppress(OSError):
-                self._fs.rm_file(unfinished)
-            raise
+            unless_stored.pop_all()
         return stored
 
     def stat(self, filename: str) -> StoredFile:
@@ -194,6 +193,10 @@ class FsspecFileStore:
                 target.flush()
                 os.fsync(target.fileno())
         return stored
+
+    def _remove(self, unfinished: str) -> None:
+        with suppress(OSError):  # then it goes as a leftover
+            self._fs.rm_file(unfinished)
 
     def _move(self, unfinished: str, path: str) -> None:
         if not self._is_local:

@@ -9,13 +9,14 @@ import ipaddress
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from taskservice.context import MailServer
+from taskservice.environment import Environment, is_url
 from taskservice.errors import ConfigurationError
 from taskservice.model import RateLimit
 
@@ -70,7 +71,7 @@ class Settings:
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the environment (`os.environ` unless given). Raises ConfigurationError for the first value that is wrong."""
-    read = _Reader(os.environ if environ is None else environ)
+    read = Environment(os.environ if environ is None else environ)
     return Settings(
         broker_url=_broker_url(read),
         management_url=_management_url(read),
@@ -97,70 +98,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     )
 
 
-class _Reader:
-    """Typed look-ups in an environment. An empty value counts as unset; NAME_FILE names a file holding NAME."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-
-    def text(self, name: str, default: str = "") -> str:
-        return self._environ.get(name, "").strip() or default
-
-    def secret(self, name: str) -> str:
-        path = self.text(f"{name}_FILE")
-        if not path:
-            return self.text(name)
-        try:
-            return Path(path).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise ConfigurationError(f"{name}_FILE={path!r}: cannot be read ({error.strerror})") from error
-
-    def integer(self, name: str, *, default: int, low: int, high: int) -> int:
-        text = self.text(name, str(default))
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if not low <= value <= high:
-            raise ConfigurationError(f"{name}={text!r}: expected a whole number from {low} to {high}")
-        return value
-
-    def flag(self, name: str, *, default: bool) -> bool:
-        text = self.text(name, "1" if default else "0").lower()
-        if text not in _FLAGS:
-            raise ConfigurationError(f"{name}={text!r}: expected one of {', '.join(_FLAGS)}")
-        return _FLAGS[text]
-
-    def choice(self, name: str, choices: tuple[str, ...], *, default: str) -> str:
-        text = self.text(name, default)
-        if text not in choices:
-            raise ConfigurationError(f"{name}={text!r}: expected one of {', '.join(choices)}")
-        return text
-
-    def names(self, name: str) -> tuple[str, ...]:
-        """What commas separate, each once."""
-        return tuple(dict.fromkeys(part.strip() for part in self.text(name).split(",") if part.strip()))
-
-    def url(self, name: str, schemes: tuple[str, ...], build: Callable[[], str]) -> str:
-        """The variable itself, or what `build` makes of its parts."""
-        text = self.secret(name) or build()
-        if not _is_url(text, schemes):  # the value may hold a password, so it is not repeated
-            raise ConfigurationError(f"{name}: expected a URL such as {schemes[0]}://user:password@host:port/path")
-        return text
-
-
-_FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-
-
-def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in schemes and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        return False
-
-
-def _broker_url(read: _Reader) -> str:
+def _broker_url(read: Environment) -> str:
     """One URL, or those of a cluster's nodes in Celery's form."""
     user = quote(read.text("RABBITMQ_USER", "guest"), safe="")
     password = quote(read.secret("RABBITMQ_PASSWORD") or "guest", safe="")
@@ -170,7 +108,7 @@ def _broker_url(read: _Reader) -> str:
     urls = [url.strip() for url in text.split(";")]
     schemes = ("amqp", "amqps") if len(urls) > 1 else ("amqp", "amqps", "redis", "rediss")
     for place, url in enumerate(urls, 1):
-        if not _is_url(url, schemes):  # the value may hold a password, so it is not repeated
+        if not is_url(url, schemes):  # the value may hold a password, so it is not repeated
             name = "CELERY_BROKER_URL" if read.secret("CELERY_BROKER_URL") else "RABBITMQ_HOST"
             which = f", URL {place} of {len(urls)}" if len(urls) > 1 else ""
             raise ConfigurationError(
@@ -179,7 +117,7 @@ def _broker_url(read: _Reader) -> str:
     return ";".join(urls)
 
 
-def _management_url(read: _Reader) -> str | None:
+def _management_url(read: Environment) -> str | None:
     """With the broker's own login unless it names one."""
     text = read.secret("RABBITMQ_MANAGEMENT_URL")
     if not text:
@@ -190,7 +128,7 @@ def _management_url(read: _Reader) -> str | None:
     return url if "@" in parts.netloc or not login else parts._replace(netloc=f"{login}@{parts.netloc}").geturl()
 
 
-def _result_backend(read: _Reader) -> str:
+def _result_backend(read: Environment) -> str:
     """Celery's form, and as parameters what is not in it: records/connection.py reads them."""
 
     def from_parts() -> str:
@@ -227,7 +165,7 @@ def _check_sentinels(text: str) -> None:
         )
 
 
-def _address(read: _Reader, name: str, default: str) -> str:
+def _address(read: Environment, name: str, default: str) -> str:
     text = read.text(name, default)
     if text != "localhost":
         try:
@@ -237,7 +175,7 @@ def _address(read: _Reader, name: str, default: str) -> str:
     return text
 
 
-def _allowed_hosts(read: _Reader) -> frozenset[str]:
+def _allowed_hosts(read: Environment) -> frozenset[str]:
     names = {name.strip().lower() for name in read.text("ALLOWED_HOSTS").split(",") if name.strip()}
     for name in names:
         if not _HOST_NAME.fullmatch(name):
@@ -245,7 +183,7 @@ def _allowed_hosts(read: _Reader) -> frozenset[str]:
     return frozenset(names)
 
 
-def _api_rate_limit(read: _Reader) -> RateLimit:
+def _api_rate_limit(read: Environment) -> RateLimit:
     text = read.text("API_RATE_LIMIT", "6000/m")
     try:
         return RateLimit.parse(text)
@@ -260,7 +198,7 @@ def _is_loopback(bind_address: str) -> bool:
     return bind_address == "localhost" or ipaddress.ip_address(bind_address).is_loopback
 
 
-def _webhooks_allow_http(read: _Reader) -> bool:
+def _webhooks_allow_http(read: Environment) -> bool:
     """A stranger's callback could otherwise reach what only this machine reaches."""
     is_allowed = read.flag("WEBHOOKS_ALLOW_HTTP", default=False)
     if is_allowed and not _is_loopback(_address(read, "BIND_ADDRESS", "127.0.0.1")):
@@ -270,7 +208,7 @@ def _webhooks_allow_http(read: _Reader) -> bool:
     return is_allowed
 
 
-def _republish_after(read: _Reader) -> int:
+def _republish_after(read: Environment) -> int:
     """Sooner than a message travels, every task would be published twice."""
     seconds = read.integer("REPUBLISH_AFTER", default=60, low=0, high=86_400)
     if 0 < seconds < 5:
@@ -278,7 +216,7 @@ def _republish_after(read: _Reader) -> int:
     return seconds
 
 
-def _rate_limits(read: _Reader) -> dict[str, RateLimit]:
+def _rate_limits(read: Environment) -> dict[str, RateLimit]:
     limits = {}
     for one in filter(None, (part.strip() for part in read.text("RATE_LIMITS").split(","))):
         name, _, rate = one.partition("=")
@@ -289,7 +227,7 @@ def _rate_limits(read: _Reader) -> dict[str, RateLimit]:
     return limits
 
 
-def _mail_server(read: _Reader) -> MailServer:
+def _mail_server(read: Environment) -> MailServer:
     security = read.choice("SMTP_SECURITY", ("none", "starttls", "tls"), default="none")
     return MailServer(
         host=read.text("SMTP_HOST", "localhost"),

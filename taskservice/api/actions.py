@@ -21,7 +21,8 @@ from taskservice.api.services import Services
 from taskservice.api.tasks import TaskAddress, find_task
 from taskservice.errors import Unavailable
 from taskservice.model import Record, Status, now
-from taskservice.submission import RetryRequest, TaskTypeGone, repeat, validated
+from taskservice.request_bodies import RetryRequest, validated
+from taskservice.submission import TaskTypeGone, repeat
 
 RETRY_ENDPOINT = "actions.retry_task"
 

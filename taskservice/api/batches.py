@@ -27,7 +27,8 @@ from taskservice.api.strict_json import parse_json, unusable_values
 from taskservice.api.tasks import is_task_id
 from taskservice.errors import FieldError, InvalidSubmission, Unavailable
 from taskservice.model import Submission
-from taskservice.submission import MAX_BATCH, BatchRequest, parse_submission, submit_all, validated
+from taskservice.request_bodies import MAX_BATCH, BatchRequest, validated
+from taskservice.submission import parse_submission, submit_all
 
 ENDPOINT = "batches.submit_batch"
 MAX_BODY_BYTES = 10 * 2**20

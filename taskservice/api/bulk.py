@@ -26,7 +26,7 @@ from taskservice.api.tally import NOT_FOUND, Tally, act_on, chunks
 from taskservice.api.tasks import is_task_id
 from taskservice.errors import Unavailable
 from taskservice.model import Cancellation
-from taskservice.submission import validated
+from taskservice.request_bodies import validated
 
 ENDPOINT = "bulk.act_on_many"
 TIME_S = 3.5  # then no other chunk is begun, so that there is an answer within 5 s

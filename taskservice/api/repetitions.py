@@ -15,8 +15,9 @@ from taskservice.api.services import Services, TaskRecords
 from taskservice.api.tally import NOT_FOUND, OUTCOME_UNKNOWN, Tally
 from taskservice.api.tasks import is_task_id
 from taskservice.errors import InvalidSubmission, Unavailable
-from taskservice.model import Record, Submission, TaskType
+from taskservice.model import Record, Submission
 from taskservice.submission import TaskTypeGone, repeat, submit_all
+from taskservice.task_type import TaskType
 
 
 @dataclass(frozen=True, slots=True)

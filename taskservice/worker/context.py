@@ -1,6 +1,6 @@
 """What a handler may ask of the world, for one attempt: files, mail server, progress, sent marks.
 
-Implements model.TaskContext; must not know Celery.
+Implements context.TaskContext; must not know Celery.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Any
 
 import redis
 
+from taskservice.context import FileStore, MailServer
 from taskservice.errors import TaskCancelled
-from taskservice.model import FileStore, MailServer, Progress
+from taskservice.model import Progress
 from taskservice.records import Attempts, Run
 from taskservice.records.receivers import SlowReceivers
 from taskservice.records.webhook_secrets import WebhookSecrets

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from typing import BinaryIO, Protocol
 
+from taskservice.context import FileStore, StoredFile
 from taskservice.errors import StoredFileNotFound
-from taskservice.model import FileStore, StoredFile
 from taskservice.records.made_files import MadeFile
 
 
@@ -20,7 +20,7 @@ class VersionedFiles(FileStore, Protocol):
 
 
 class NotedFiles:
-    """A `model.FileStore`."""
+    """A `context.FileStore`."""
 
     def __init__(self, files: VersionedFiles, note: Callable[[MadeFile], None]) -> None:
         self._files = files

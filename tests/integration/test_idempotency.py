@@ -17,7 +17,7 @@ from taskservice.publisher import PATIENCE_FOR_ALL_S
 from taskservice.records import Records
 from taskservice.records.idempotency import IN_FLIGHT_MS, KEPT_S, Outcome, Reservation, Reservations
 from taskservice.records.script import AT_ONCE
-from taskservice.submission import MAX_BATCH
+from taskservice.request_bodies import MAX_BATCH
 from tests.conftest import WaitUntil
 
 ANSWER = {"task_id": "first", "links": {"self": "/api/tasks/first"}, "due_at": "ü"}
