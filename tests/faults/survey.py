@@ -16,6 +16,7 @@ from tests.faults.client import Client
 from tests.faults.ledger import Batch, Survey
 
 EMPTY_WITHIN_S = 30.0  # for what was cancelled to be dropped, and RabbitMQ to have counted anew
+ENDED_WITHIN_S = 30.0
 PAGE = 200
 
 
@@ -32,10 +33,17 @@ class Surveyor:
     since: float
 
     def survey(self, batches: Sequence[Batch]) -> Survey:
+        self._wait_for_ends()
         queues = self._queues()
         counted = {status: count - self.counted[status] for status, count in counted_by_status(self.client).items()}
         counts = [(batch, self._counts(batch)) for batch in batches if batch.batch_id]
         return Survey(self._listed(), counted, counts, queues)
+
+    def _wait_for_ends(self) -> None:
+        """Of what no client knows of: a retry whose answer was lost, and that its type's rate holds back."""
+        deadline = time.monotonic() + ENDED_WITHIN_S
+        while _under_way(counted_by_status(self.client)) > _under_way(self.counted) and time.monotonic() < deadline:
+            time.sleep(0.5)
 
     def _listed(self) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -59,3 +67,7 @@ class Surveyor:
             if is_empty or time.monotonic() > deadline:
                 return queues
             time.sleep(0.5)
+
+
+def _under_way(counted: Mapping[str, int]) -> int:
+    return sum(counted.get(status, 0) for status in ("queued", "running", "retrying"))

@@ -1,31 +1,43 @@
 -- Which delivered message may start an attempt, and when.
 
+local LATE_MS = 5000 -- more than a whole second of delay and the way through a queue that is not behind
+
 -- The moment from which the type may start one more, so that no period ever has more than the rate's count.
 local function opens_at_ms(task)
   local nth_last_ms = redis.call('LINDEX', 'starts:' .. task.type, details.rate.count - 1)
   return nth_last_ms and tonumber(nth_last_ms) + details.rate.period_ms or 0
 end
 
--- A moment to come again at: one that somebody else gave back, or the end of the line.
+-- The line: who is put off gets its end as his slot, and the next one comes an interval later.
+local function line_ends_ms(task) return tonumber(redis.call('GET', 'rate:' .. task.type) or 0) end
+
+local function lengthen_line(task, from_ms)
+  local next_ms = from_ms + details.rate.period_ms / details.rate.count
+  redis.call('SET', 'rate:' .. task.type, string.format('%.3f', next_ms), 'PX', whole(math.ceil(next_ms - now_ms)))
+end
+
+-- A slot that somebody else gave back, or the end of the line.
 local function reserve_slot(task)
   local free = 'free_slots:' .. task.type
   redis.call('ZREMRANGEBYSCORE', free, '-inf', whole(now_ms)) -- nobody can start in the past
   local first = redis.call('ZPOPMIN', free)
   if first[2] then return tonumber(first[2]) end
-  local line = 'rate:' .. task.type
-  local slot_ms = math.ceil(math.max(now_ms, opens_at_ms(task), tonumber(redis.call('GET', line) or 0)))
-  local next_ms = slot_ms + details.rate.period_ms / details.rate.count
-  redis.call('SET', line, string.format('%.3f', next_ms), 'PX', whole(math.ceil(next_ms - now_ms)))
+  local slot_ms = math.ceil(math.max(now_ms, opens_at_ms(task), line_ends_ms(task)))
+  lengthen_line(task, slot_ms)
   return slot_ms
 end
 
--- When it may start: now, or at a slot of its own. Nobody starts before those in line; whoever comes late for his slot (the
--- queue was paused, its workers away) takes the room that there is, or lines up again.
+-- When it may start: now, or at a slot of its own. Nobody passes those in line. Who comes for his slot and finds no room,
+-- because delays are whole seconds and some come together, is let in next. Who comes late, because his queue was paused or
+-- had no workers, lines up again: else all of those would ask again each second.
 local function start_ms(task)
   if task.slot_ms > now_ms then return task.slot_ms end
-  local is_first = task.slot_ms > 0 or redis.call('EXISTS', 'rate:' .. task.type) == 0
-  if is_first and opens_at_ms(task) <= now_ms then return now_ms end
-  return reserve_slot(task)
+  local opens_ms, has_slot = opens_at_ms(task), task.slot_ms > 0
+  local is_next = has_slot or line_ends_ms(task) == 0
+  if is_next and opens_ms <= now_ms then return now_ms end
+  if not has_slot or now_ms - task.slot_ms > LATE_MS then return reserve_slot(task) end
+  lengthen_line(task, math.max(now_ms, line_ends_ms(task))) -- another had his slot
+  return math.ceil(opens_ms)
 end
 
 local function note_start(task)
