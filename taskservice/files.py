@@ -11,7 +11,7 @@ import os
 import stat as stat_module
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -73,15 +73,27 @@ class FsspecFileStore:
             self._fs.get_file(path, copy)
             yield copy
 
-    def save(self, filename: str, content: BinaryIO) -> StoredFile:
+    def save(
+        self, filename: str, content: BinaryIO, *, note: Callable[[str], None] = lambda version: None
+    ) -> StoredFile:
+        """As `context.FileStore` promises. `note` is told the file's version.
+
+        In a directory that is before the file has its name: a process that dies in between leaves a note too many, and
+        no file without one. Elsewhere it is at once afterwards.
+        """
         filename = check_filename(filename)
         self._fs.makedirs(self._root, exist_ok=True)
         unfinished = self._path(f"{UPLOAD_PREFIX}{uuid.uuid4().hex}")
         with ExitStack() as unless_stored:
             unless_stored.callback(self._remove, unfinished)
             stored = self._write(unfinished, filename, content)
+            if self._is_local:
+                note(self._version(unfinished))
             self._move(unfinished, self._path(filename))
             unless_stored.pop_all()
+        if not self._is_local:
+            with suppress(StoredFileNotFound):  # deleted already
+                note(self.version(filename))
         return stored
 
     def stat(self, filename: str) -> StoredFile:
@@ -123,7 +135,7 @@ class FsspecFileStore:
         """
         filename = check_filename(filename)
         try:
-            return self._fingerprint(self._existing(filename) if self._is_local else self._path(filename))
+            return self._version(self._existing(filename) if self._is_local else self._path(filename))
         except FileNotFoundError as error:
             raise StoredFileNotFound(filename) from error
 
@@ -176,8 +188,15 @@ class FsspecFileStore:
         except (FileNotFoundError, NotImplementedError):
             return 0.0
 
+    def _version(self, path: str) -> str:
+        """The same before and after a move."""
+        if not self._is_local:
+            return str(self._fs.ukey(path))
+        status = os.lstat(path)
+        return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}"
+
     def _fingerprint(self, path: str) -> str:
-        """Another one whenever the content may be another."""
+        """Another one whenever the content may be another, also when a program set its time back."""
         if not self._is_local:
             return str(self._fs.ukey(path))
         try:

@@ -1,16 +1,17 @@
-"""The words of the service: priority, status, submission, task type, and what a handler may ask of the world.
+"""The words of the service: priority, status, submission, record, and what else rooms tell one another of a task.
 
 Standard library only; every room may import this one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, BinaryIO, Protocol
+from typing import Any
+
+from taskservice.messages import check_message
 
 
 class Priority(StrEnum):
@@ -140,6 +141,8 @@ class Submission:
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Submission:
+        """The border: whoever sent the message. Raises ValueError, and nothing else, naming what is wrong."""
+        check_message(message)
         return cls(
             task_id=message["task_id"],
             task_type=message["task_type"],
@@ -251,116 +254,6 @@ class QueueState:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredFile:
-    """An uploaded or produced file."""
-
-    filename: str
-    size_bytes: int
-    sha256: str
-    mime_type: str
-
-
-class FileStore(Protocol):
-    """Uploaded and produced files, by name (one path segment)."""
-
-    def open(self, filename: str) -> BinaryIO:
-        """Seekable, positioned at the start. Raises StoredFileNotFound, InvalidFileName."""
-
-    def size_bytes(self, filename: str) -> int:
-        """Raises StoredFileNotFound, InvalidFileName."""
-
-    def local_copy(self, filename: str) -> AbstractContextManager[str]:
-        """A path on this machine's disk, for libraries that insist on one; gone afterwards if it was a copy."""
-
-    def save(self, filename: str, content: BinaryIO) -> StoredFile:
-        """Write whole or not at all; replaces a file of that name. Raises UploadTooLarge, InvalidFileName."""
-
-    def stat(self, filename: str) -> StoredFile:
-        """Reads the file once for its checksum. Raises StoredFileNotFound, InvalidFileName."""
-
-    def list(self) -> Iterator[StoredFile]:
-        """All files, by name."""
-
-    def delete(self, filename: str) -> None:
-        """Raises StoredFileNotFound, InvalidFileName."""
-
-
-@dataclass(frozen=True, slots=True)
-class MailServer:
-    """Where e-mail goes."""
-
-    host: str
-    port: int
-    sender: str  # From, and the envelope's sender
-    security: str = "none"  # none, starttls or tls
-    username: str | None = None
-    password: str | None = None
-    timeout_s: float = 20.0
-
-
-class Receivers(Protocol):
-    """How fast the hosts of webhooks answer, over all workers together."""
-
-    def may_ask(self, host: str) -> bool:
-        """False for a host that was slow lately, unless it is its turn to be asked again."""
-
-    def note(self, host: str, *, took_s: float, has_answered: bool) -> None:
-        """How it went this time."""
-
-
-class TaskContext(Protocol):
-    """What a handler may ask of the world; the worker provides it, a test can too."""
-
-    @property
-    def task_id(self) -> str: ...
-
-    @property
-    def attempt(self) -> int: ...
-
-    @property
-    def files(self) -> FileStore: ...
-
-    @property
-    def mail_server(self) -> MailServer: ...
-
-    @property
-    def allows_private_webhooks(self) -> bool:
-        """Whether webhooks may go to plain http, loopback and private addresses: in development only."""
-
-    @property
-    def receivers(self) -> Receivers: ...
-
-    def progress(self, current: int, total: int, message: str = "") -> None:
-        """Tell the reader how far it is. Cheap to call often: it is thinned out to a few a second."""
-
-    def sent_mark(self, key: str) -> Any | None:
-        """What `set_sent_mark` stored under this key for this task by an earlier attempt, or None."""
-
-    def set_sent_mark(self, key: str, value: Any) -> None:
-        """Remember, across attempts, that an effect has happened; `value` is JSON."""
-
-    def webhook_secrets(self, key_id: str | None) -> tuple[str, ...]:
-        """What signs the webhooks of this API key, `whsec_…`, the newest first; None: of a service without keys."""
-
-
-class ParametersModel(Protocol):
-    """The part of a pydantic model that the service uses of a type's parameters."""
-
-    @classmethod
-    def model_validate(cls, obj: Any) -> Any: ...
-
-    @classmethod
-    def model_json_schema(cls) -> dict[str, Any]: ...
-
-    def model_dump(self, *, mode: str, exclude_unset: bool) -> dict[str, Any]: ...
-
-
-WEBHOOK_ANSWERS = "webhook_answers"  # the mark under which a delivery notes status codes, by attempt
-
-Handler = Callable[[Any, TaskContext], Mapping[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
 class RateLimit:
     """At most `count` starts in any `period_s` seconds, over all workers together."""
 
@@ -383,23 +276,6 @@ class RateLimit:
 _PERIODS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-@dataclass(frozen=True, slots=True)
-class TaskType:
-    """A kind of work: its parameters, its function and its limits."""
-
-    name: str
-    description: str
-    parameters_model: type[ParametersModel]
-    handler: Handler
-    max_retries: int
-    time_limit_s: int
-    example: Mapping[str, Any]  # parameters that work as they stand
-    rate_limit: RateLimit | None = None
-    max_retry_delay_s: int | None = None  # the service's own MAX_RETRY_DELAY if None
-    is_internal: bool = False  # the service's own work: clients cannot submit it
-    is_dedicated: bool = False  # it has queues of its own
-
-
 def now() -> datetime:
     return datetime.now(UTC)
 
@@ -410,4 +286,8 @@ def to_ms(instant: datetime) -> int:
 
 
 def from_ms(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    """Raises ValueError for one that no datetime can hold."""
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (OverflowError, OSError) as error:
+        raise ValueError(f"{milliseconds} ms is no instant that can be told") from error

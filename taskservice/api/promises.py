@@ -98,8 +98,8 @@ def once(
         if error.outcome == "refused":
             _release(key, services)
         raise
-    except Refusal:
-        _release(key, services)
+    except Refusal:  # a repetition must not find that something had been begun
+        _tell("not_forgotten", lambda: services.reservations.forget(key))
         raise
     if answer.outcome == "refused":
         _release(key, services)

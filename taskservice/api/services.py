@@ -128,6 +128,9 @@ class KeyReservations(Protocol):
     def release(self, key: str) -> None:
         """Raises Unavailable."""
 
+    def forget(self, key: str) -> None:
+        """Raises Unavailable."""
+
 
 class FilesInUse(Protocol):
     """Which files tasks still need."""

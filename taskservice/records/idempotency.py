@@ -65,6 +65,10 @@ class Reservations:
         """The request has ended without a task: a repetition may run at once. Raises Unavailable."""
         self._set(key, "state", "released")
 
+    def forget(self, key: str) -> None:
+        """Nothing was done and nothing begun: a repetition is a request like the first. Raises Unavailable."""
+        guarded(lambda: self._client.delete(_key(key)))
+
     def _set(self, key: str, *fields: str) -> None:
         pipeline = self._client.pipeline(transaction=True)
         pipeline.hset(_key(key), items=list(fields))

@@ -28,8 +28,8 @@ class MadeFiles:
         self._client = client
 
     def note(self, task_id: str, made: MadeFile) -> None:
-        """To be deleted with the task's record; of a name that is noted again, the last version."""
-        self._client.hset(f"made:{task_id}", made.filename, made.version)
+        """To be deleted with the task's record."""
+        self._client.sadd(f"made_files:{task_id}", _member(made))
 
     def unneeded(self) -> list[MadeFile]:
         """Some files of tasks that are not kept any more, those that were put off once it is time."""

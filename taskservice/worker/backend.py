@@ -5,6 +5,7 @@ Knows Celery and the records; must not know what a task does.
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +18,9 @@ from taskservice.errors import TaskError
 from taskservice.model import ErrorInfo, Status, Submission
 from taskservice.records import Attempts, Records
 from taskservice.records.connection import without_secrets
+from taskservice.worker.patience import is_own_fault
+
+logger = logging.getLogger(__name__)
 
 
 class RecordBackend(RedisBackend):
@@ -44,8 +48,8 @@ class RecordBackend(RedisBackend):
         """Nothing: subscribing here would make publishing depend on Redis."""
 
     def exception_safe_to_retry(self, exc: BaseException) -> bool:
-        """A worker waits on every Redis error: a full or read-only Redis must not drop results."""
-        return isinstance(exc, redis.RedisError)
+        """A worker waits for an absent Redis, also a full or read-only one: it must not drop results."""
+        return isinstance(exc, redis.RedisError) and not is_own_fault(exc)
 
     def _params_from_url(self, url: str, defaults: dict[str, Any]) -> dict[str, Any]:
         """Celery's reading knows one host; `records` reads the URL itself."""
@@ -64,15 +68,23 @@ class RecordBackend(RedisBackend):
         if state == states.REVOKED:  # Flower's Revoke and Terminate
             self.attempts.stop(task_id, delivery=delivery or "")
         elif delivery and arguments and not isinstance(result, Reject):  # those are dead letters: the reaper settles
-            owner = {"delivery": delivery, "attempt": request.retries + 1}
-            submission = Submission.from_message(arguments[0])
-            if state == states.SUCCESS:
-                self.attempts.succeed(submission, **owner, result=result)
-            elif state == states.RETRY:
-                self.attempts.retry(submission, **owner, error=error_info(result), delay_s=request.retry_delay_s)
-            elif state == states.FAILURE:
-                self.attempts.fail(submission, **owner, error=error_info(result))
+            try:
+                self._report(Submission.from_message(arguments[0]), result, state, request)
+            except (redis.RedisError, ValueError) as error:
+                if isinstance(error, redis.RedisError) and not is_own_fault(error):
+                    raise
+                logger.exception("task.unreportable task_id=%s state=%s", task_id, state)
+                raise Reject("its end cannot be stored", requeue=False) from error
         return result
+
+    def _report(self, submission: Submission, result: Any, state: str, request: Any) -> None:
+        owner = {"delivery": request.delivery, "attempt": request.retries + 1}
+        if state == states.SUCCESS:
+            self.attempts.succeed(submission, **owner, result=result)
+        elif state == states.RETRY:
+            self.attempts.retry(submission, **owner, error=error_info(result), delay_s=request.retry_delay_s)
+        elif state == states.FAILURE:
+            self.attempts.fail(submission, **owner, error=error_info(result))
 
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
         record = self.records.get(task_id)  # Unavailable here means that AsyncResult fails at once, as it should

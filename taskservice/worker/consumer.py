@@ -8,6 +8,7 @@ Runs in the worker's main process and event loop. Must not wait for Redis.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from celery import bootsteps
@@ -53,6 +54,17 @@ class ServiceConsumer(Consumer):
         pools.reset()
         app: Any = self.app
         app._pool = app.amqp._producer_pool = None  # Celery keeps each beside kombu's own
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
+        """Celery trusts that a message has an id, and one without ends its queue's consumer for good."""
+        handle = super().create_task_handler(*args, **options)
+
+        def on_task_received(message: Any) -> Any:
+            if isinstance((message.headers or {}).get("id"), str):
+                return handle(message)
+            return self.on_decode_error(message, ValueError("its headers have no id"))
+
+        return on_task_received
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         logger.error("message.undecodable task_id=%s cause=%r", (message.headers or {}).get("id"), str(exc))

@@ -6,17 +6,16 @@ Must not know which handler saves, nor when a file is deleted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 
 from taskservice.context import FileStore, StoredFile
-from taskservice.errors import StoredFileNotFound
 from taskservice.records.made_files import MadeFile
 
 
 class VersionedFiles(FileStore, Protocol):
-    def version(self, filename: str) -> str:
-        """Another one whenever the file was written again. Raises StoredFileNotFound, InvalidFileName."""
+    def save(self, filename: str, content: BinaryIO, *, note: Callable[[str], None] = ...) -> StoredFile:
+        """`note` is told the version: another one whenever the file was written again."""
 
 
 class NotedFiles:
@@ -27,11 +26,8 @@ class NotedFiles:
         self._note = note
 
     def save(self, filename: str, content: BinaryIO) -> StoredFile:
-        """Noted after it was written: a note of what was never written would be a note of somebody else's file."""
-        stored = self._files.save(filename, content)
-        with suppress(StoredFileNotFound):  # deleted already
-            self._note(MadeFile(stored.filename, self._files.version(stored.filename)))
-        return stored
+        """A note names this very writing of the file: where it never came to that, it names nothing."""
+        return self._files.save(filename, content, note=lambda version: self._note(MadeFile(filename, version)))
 
     def open(self, filename: str) -> BinaryIO:
         return self._files.open(filename)

@@ -7,81 +7,70 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
-import time
+from collections import deque
 from collections.abc import Collection, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
+import redis
 from celery import Celery, bootsteps
 from kombu import Connection, Consumer, Producer
 from kombu.message import Message
 
-from celery_config import BROKER_ERRORS, DEAD_LETTER_QUEUES, declare_topology
+from celery_config import DEAD_LETTER_QUEUES
 from taskservice.model import ErrorInfo, Submission
 from taskservice.records import Attempts
 from taskservice.records.script import connect
 from taskservice.worker.backend import RecordBackend
 from taskservice.worker.patience import insist
+from taskservice.worker.threads import CONFIRM_TIMEOUT_S, BrokerThread
 
 logger = logging.getLogger(__name__)
 
-RECONNECT_S = 3.0
 STORE_TIMEOUT_S = 2.0
-CONFIRM_TIMEOUT_S = 10
 MAX_EXPIRATION_S = 2**32 // 1000  # what RabbitMQ takes: 49 days
+# What reading a foreign message, or writing it out, ends in.
+UNUSABLE = (LookupError, TypeError, ValueError, ArithmeticError)
 _LOOK_S = 1.0
 _INTAKE, _KEPT = DEAD_LETTER_QUEUES
 _PASSED_ON = ("id", "task", "retries", "x-death", "x-first-death-queue", "x-first-death-reason")
 
 
-class Reaper(threading.Thread):
-    """Consumes the intake for as long as the process lives."""
+class Reaper(BrokerThread):
+    """Consumes the intake."""
 
     def __init__(self, app: Celery, attempts: Attempts, *, known_types: Collection[str], retention_s: int) -> None:
-        super().__init__(name="reaper", daemon=True)
-        self._app = app
+        super().__init__("reaper", app)
         self._attempts = attempts
         self._known_types = known_types
         self._retention_s = retention_s
 
-    def run(self) -> None:
-        while True:
-            try:
-                with self._app.connection_for_read(heartbeat=0) as connection:
-                    self._consume(connection)
-            except BROKER_ERRORS as error:
-                logger.info("reaper.reconnects cause=%s", type(error).__name__)
-            except Exception:
-                logger.exception("reaper.failed")
-            time.sleep(RECONNECT_S)
-
-    def _consume(self, connection: Connection) -> None:
-        connection.ensure_connection(max_retries=1, timeout=5)
-        declare_topology(connection, self._app.conf.task_queues)
+    def use(self, connection: Connection) -> None:
+        """Settles between deliveries: inside one, each letter would be settled in the confirm of the one before."""
+        producer, arrived = self.open_producer(connection), deque[Message]()
         channel: Any = connection.channel()
-        producer = Producer(connection.channel(), auto_declare=False)
-        consumer = Consumer(channel, [_INTAKE], callbacks=None, on_message=lambda one: self._settle(one, producer))
+        consumer = Consumer(channel, [_INTAKE], callbacks=None, on_message=arrived.append)
         consumer.qos(prefetch_count=10)
         with consumer:
             while True:
-                try:
+                with suppress(TimeoutError):
                     connection.drain_events(timeout=_LOOK_S)
-                except TimeoutError:
-                    continue
+                while arrived:
+                    self._settle(arrived.popleft(), producer)
 
     def _settle(self, letter: Message, producer: Producer) -> None:
         """The record first, then the letter: a crash between them only repeats both."""
         headers = letter.headers or {}
-        task_id, submission = headers.get("id"), _submission(letter)
+        submission = _submission(letter)
         error = self._reason(headers, submission)
-        if isinstance(task_id, str):
-            insist(lambda: self._attempts.bury(task_id, error=error, submission=submission), "bury", task_id)
-        logger.error("dead_letter task_id=%s type=%s code=%s", task_id, headers.get("task"), error.code)
+        code = self._end_task(headers, submission, error) or error.code
+        logger.error("dead_letter task_id=%s type=%s code=%s", headers.get("id"), headers.get("task"), code)
         producer.publish(
             letter.body,
             exchange=_KEPT.exchange.name,
             routing_key="letter",
-            headers={name: headers[name] for name in _PASSED_ON if name in headers} | {"x-reason": error.code},
+            headers={name: headers[name] for name in _PASSED_ON if name in headers} | {"x-reason": code},
             content_type=letter.content_type,
             content_encoding=letter.content_encoding,
             delivery_mode=2,
@@ -92,15 +81,29 @@ class Reaper(threading.Thread):
         )
         letter.ack()
 
+    def _end_task(self, headers: Mapping[str, Any], submission: Submission | None, error: ErrorInfo) -> str | None:
+        """The code that its task has failed with. A submission that makes no record must not keep the letter here."""
+        task_id, retries = headers.get("id"), headers.get("retries")
+        if not isinstance(task_id, str):
+            return None
+        attempt = retries + 1 if type(retries) is int else None
+        for known in (submission, None):
+            bury = partial(self._attempts.bury, task_id, error=error, submission=known, attempt=attempt)
+            try:
+                return insist(bury, "bury", task_id)
+            except (redis.RedisError, *UNUSABLE):
+                logger.exception("reaper.cannot_bury task_id=%s", task_id)
+        return None
+
     def _reason(self, headers: Mapping[str, Any], submission: Submission | None) -> ErrorInfo:
         name = headers.get("task")
         if headers.get("x-first-death-reason") == "delivery_limit":
             return ErrorInfo("worker_lost", "its workers were lost until the broker gave up", retryable=True)
-        if name not in self._known_types:
+        if not isinstance(name, str) or name not in self._known_types:
             return ErrorInfo("unknown_task_type", "no worker of its queue knows its task type", retryable=False)
         if submission is None:
             return ErrorInfo("undecodable_message", "its message cannot be read", retryable=False)
-        return ErrorInfo("worker_lost", "a worker rejected its message", retryable=True)
+        return ErrorInfo("internal", "a worker could not start it, or not store its end", retryable=True)
 
 
 class ReaperStep(bootsteps.StartStopStep):
@@ -122,8 +125,11 @@ class ReaperStep(bootsteps.StartStopStep):
 
 
 def _submission(letter: Message) -> Submission | None:
-    """What the message asked for, if that can still be read."""
+    """What the message asked for, if that can be read and is what its headers name."""
+    headers = letter.headers or {}
     try:
-        return Submission.from_message(json.loads(cast(str | bytes, letter.body))[0][0])
-    except (LookupError, TypeError, ValueError, AttributeError):
+        submission = Submission.from_message(json.loads(cast(str | bytes, letter.body))[0][0])
+    except (*UNUSABLE, RecursionError):
         return None
+    is_named = (submission.task_id, submission.task_type) == (headers.get("id"), headers.get("task"))
+    return submission if is_named else None

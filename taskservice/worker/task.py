@@ -12,16 +12,18 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, NoReturn, cast
 
+import redis
 from celery import Task
 from celery.exceptions import Ignore, Reject
 
 from celery_config import BROKER_ERRORS, broker_delay_s
 from taskservice.errors import PermanentError, StoredFileNotFound, TaskCancelled, TaskError
-from taskservice.model import Submission, TaskType
+from taskservice.model import Submission
 from taskservice.queues import queue_for
 from taskservice.records import Claim, ClaimAnswer, Run
 from taskservice.records.made_files import MadeFile, MadeFiles
 from taskservice.settings import Settings
+from taskservice.task_type import TaskType
 from taskservice.worker.backend import RecordBackend, error_info
 from taskservice.worker.context import AttemptContext
 from taskservice.worker.limits import TimeLimitReached, time_limit
@@ -50,7 +52,7 @@ class ServiceTask(Task[Any, Any]):
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
         """Claim the attempt. What may not run now goes back to the broker or is dropped, and never reaches `run`."""
         submission = self._read_message(args)
-        answer = insist(lambda: self._claim(submission), "claim", task_id)
+        answer = self._claimed(submission)
         if answer.claim is Claim.GRANTED:
             return
         if answer.claim in (Claim.WAIT, Claim.PAUSED):
@@ -114,10 +116,29 @@ class ServiceTask(Task[Any, Any]):
         return cast(RecordBackend, self.app.backend)
 
     def _read_message(self, args: Any) -> Submission:
+        """Raises Reject for what our publisher would not have sent."""
         try:
-            return Submission.from_message(args[0])
-        except (LookupError, TypeError, ValueError, AttributeError) as error:  # not from our publisher
+            submission = Submission.from_message(args[0])
+            self._check_headers(submission)
+        except (LookupError, TypeError, ValueError) as error:
             raise Reject(f"the message is no submission: {error!r}", requeue=False) from error
+        return submission
+
+    def _check_headers(self, submission: Submission) -> None:
+        """Celery goes by the headers, the record by the submission. Raises ValueError."""
+        if (submission.task_id, submission.task_type) != (self.request.id, self.name):
+            raise ValueError("its headers name another task")
+        retries: object = self.request.retries
+        if type(retries) is not int or not 0 <= retries < submission.max_attempts:
+            raise ValueError("retries is no number of an attempt that the task may have")
+
+    def _claimed(self, submission: Submission) -> ClaimAnswer:
+        """Waits for Redis. Raises Reject when the claim itself fails: those behind it must not wait for ever."""
+        try:
+            return insist(lambda: self._claim(submission), "claim", submission.task_id)
+        except redis.RedisError as error:
+            logger.exception("task.unclaimable task_id=%s type=%s", submission.task_id, self.name)
+            raise Reject("its claim fails", requeue=False) from error
 
     def _claim(self, submission: Submission) -> ClaimAnswer:
         return self._backend.attempts.claim(

@@ -6,20 +6,19 @@ A thread of each worker's main process; one of all workers tidies at a time. Mus
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, Protocol, cast
 
-import redis
 from celery import bootsteps
 
-from taskservice.errors import InvalidFileName, StoredFileNotFound, Unavailable
+from taskservice.errors import InvalidFileName, StoredFileNotFound
 from taskservice.records.files_in_use import FilesInUse
 from taskservice.records.made_files import MadeFile, MadeFiles
 from taskservice.records.script import connect
 from taskservice.worker.backend import RecordBackend
+from taskservice.worker.threads import EndlessThread
 
 logger = logging.getLogger(__name__)
 
@@ -77,31 +76,35 @@ class Tidier:
     def _delete_one(self, made: MadeFile) -> bool:
         is_deleted = False
         with suppress(StoredFileNotFound, InvalidFileName):
-            if self._files.version(made.filename) == made.version:
+            if self._is_unchanged(made):
                 if self._files_in_use.user_of(made.filename) is not None:
                     self._made_files.put_off(made, IN_USE_S)
                     return False
-                self._files.delete(made.filename)
-                is_deleted = True
+                if self._is_unchanged(made):  # asking took long enough for an upload of that name
+                    self._files.delete(made.filename)
+                    is_deleted = True
         self._made_files.settle(made)
         return is_deleted
 
+    def _is_unchanged(self, made: MadeFile) -> bool:
+        return self._files.version(made.filename) == made.version
 
-class TidierThread(threading.Thread):
-    """Tidies for as long as the process lives."""
+
+class TidierThread(EndlessThread):
+    """Tidies whenever it is this worker's turn."""
+
+    every_s = TIDY_S
 
     def __init__(self, made_files: MadeFiles, tidier: Tidier) -> None:
-        super().__init__(name="tidier", daemon=True)
+        super().__init__("tidier")
         self._made_files = made_files
         self._tidier = tidier
 
-    def run(self) -> None:
-        while True:
-            time.sleep(TIDY_S)
-            try:
-                self._tidy()
-            except (redis.RedisError, Unavailable, OSError) as error:
-                logger.warning("tidier.waits cause=%s", type(error).__name__)
+    def turn(self) -> None:
+        try:
+            self._tidy()
+        except OSError as error:
+            logger.warning("tidier.files_unreachable cause=%s", type(error).__name__)
 
     def _tidy(self) -> None:
         if self._made_files.is_my_turn("unneeded_files", every_s=TIDY_S):

@@ -6,6 +6,7 @@ Knows the order of things; what breaks is the test's, what counts as right is ch
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -208,6 +209,9 @@ class Stage:
             self.rows.append(scenario.abandon())
             raise
         self.rows.append(scenario.finish())
-        self.refused.extend(one for one in scenario.submitted if one.outcome is Outcome.REFUSED)
+        marks = Counter(one.mark for one in scenario.submitted)  # a bulk retry shares that of its first task
+        self.refused.extend(
+            one for one in scenario.submitted if one.outcome is Outcome.REFUSED and marks[one.mark] == 1
+        )
         if scenario.verdict:
             pytest.fail("\n\n".join(scenario.verdict), pytrace=False)

@@ -43,13 +43,16 @@ def a_cancel_keeps_its_word(evidence: Evidence) -> Iterator[str]:
 
 
 def run_now_is_now(evidence: Evidence) -> Iterator[str]:
-    """Judged where it was due so much later that nothing but the request can have started it."""
+    """Judged where it was due so much later that only the request can have started it, with no fault in between."""
+    faults = [*evidence.recoveries, *(kill.at for kill in evidence.kills)]
     for call in evidence.calls:
         if call.verb is not Verb.RUN or call.answer.outcome is not Outcome.ACCEPTED:
             continue
         (one,) = call.names
         due_at = _due_at(one)
-        if due_at - call.answer.answered_at < RUN_NOW_WITHIN_S:
+        asked_at = call.answer.asked_at
+        is_disturbed = any(asked_at - RUN_NOW_WITHIN_S < at < due_at for at in faults)
+        if is_disturbed or due_at - call.answer.answered_at < RUN_NOW_WITHIN_S:
             continue
         runs = evidence.executions_of(one)
         if not runs or runs[0].started_at >= due_at:

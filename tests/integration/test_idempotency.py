@@ -80,6 +80,13 @@ def test_a_refused_request_may_be_repeated_at_once_as_the_same_task(reservations
     assert third.outcome is Outcome.IN_FLIGHT
 
 
+def test_a_request_that_did_nothing_leaves_its_key_unused(reservations: Reservations, key: str) -> None:
+    reservations.reserve(key, fingerprint="f", task_id="first")
+    reservations.forget(key)
+
+    assert reservations.reserve(key, fingerprint="other", task_id="second") == Reservation(Outcome.RESERVED, "second")
+
+
 def test_a_request_that_died_frees_its_key_by_itself(client: redis.Redis, key: str, wait_until: WaitUntil) -> None:
     reservations = Reservations(client, in_flight_ms=300)
     reservations.reserve(key, fingerprint="f", task_id="first")

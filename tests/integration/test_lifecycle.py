@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import kombu
 import pytest
 
+from taskservice.model import Priority, Submission, now
 from tests.conftest import WaitUntil
 from tests.support.service import Service
 
@@ -137,9 +139,18 @@ def test_a_poison_task_is_a_dead_letter_and_can_be_repeated(service: Service, wa
     assert (service.status(again), service.task(again)["retried_from"]) == ("succeeded", poison)
 
 
+def wrong_shape(headers: dict[str, Any], **members: Any) -> str:
+    moment = now()
+    right = Submission(headers["id"], "sleep", Priority.LOW, {}, moment, moment, 3)
+    return json.dumps([[right.to_message() | members], {}, {}])
+
+
 MANGLED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "undecodable body": (lambda _: "{not json", "undecodable_message"),
     "not a submission": (lambda _: "[[1], {}, {}]", "undecodable_message"),
+    "a moment no clock has": (lambda headers: wrong_shape(headers, due_at_ms=10**20), "undecodable_message"),
+    "no sequence": (lambda headers: wrong_shape(headers, sequence=None), "undecodable_message"),
+    "tags that are no words": (lambda headers: wrong_shape(headers, tags=[{}]), "undecodable_message"),
     "unknown task type": (lambda headers: headers.update(task="nobody_knows") or "[[{}], {}, {}]", "unknown_task_type"),
 }
 
@@ -161,6 +172,16 @@ def test_a_message_nobody_can_run_fails_its_task_and_blocks_nobody(
     assert not service.letters("dead_letter_intake")
 
 
+def test_a_message_without_an_id_is_a_dead_letter_and_blocks_nobody(service: Service, wait_until: WaitUntil) -> None:
+    before = len(service.letters("dead_letter"))
+
+    publish_mangled(service, str(uuid.uuid4()), lambda headers: headers.pop("id") and "[[{}], {}, {}]")
+    after = service.submit({}, priority="low")
+    wait_until(lambda: service.is_final(after), 20, "the queue goes on")
+
+    wait_until(lambda: len(service.letters("dead_letter")) > before, 10, "the letter is kept")
+
+
 def publish_mangled(service: Service, task_id: str, mangle: Callable[[dict[str, Any]], Any]) -> None:
     headers = {"id": task_id, "task": "sleep", "lang": "py", "retries": 0, "root_id": task_id, "parent_id": None}
     body = mangle(headers)
@@ -177,4 +198,4 @@ def publish_mangled(service: Service, task_id: str, mangle: Callable[[dict[str, 
 
 
 def kept(service: Service) -> set[str]:
-    return {headers["id"] for headers in service.letters("dead_letter")}
+    return {str(headers.get("id")) for headers in service.letters("dead_letter")}

@@ -17,7 +17,7 @@ from taskservice.local.system import LocalSystem
 from taskservice.model import Priority, Submission, now
 from taskservice.records import Attempts, Records
 from taskservice.records.files_in_use import FilesInUse
-from taskservice.records.made_files import MadeFiles
+from taskservice.records.made_files import MadeFile, MadeFiles
 from taskservice.worker.noted_files import NotedFiles
 from taskservice.worker.tidier import TIDY_S, UPLOAD_S, Tidier
 from tests.conftest import WaitUntil
@@ -62,8 +62,8 @@ class World:
         time.sleep(0.002)
         assert self.attempts.forget()
 
-    def left(self) -> list[str]:
-        return sorted(path.name for path in self.folder.iterdir())
+    def left(self, pattern: str = "*") -> list[str]:
+        return sorted(path.name for path in self.folder.glob(pattern))
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_what_a_task_made_is_deleted_with_its_record_and_nothing_is_left_in_redi
 
     assert kept == (0, ["b.zip", "source.txt", "ü b.png"])
     assert (deleted, world.left()) == (2, ["source.txt"])
-    assert not list(world.client.scan_iter("made:*"))
+    assert not list(world.client.scan_iter("made_files:*"))
     assert not world.client.exists("unneeded_files")
 
 
@@ -104,6 +104,34 @@ def test_a_file_that_was_written_again_is_not_deleted_for_the_first(world: World
     assert world.tidier.delete_unneeded() == 0
     assert world.left() == ["a.png"]
     assert not world.client.exists("unneeded_files")
+
+
+def test_a_file_is_noted_before_it_has_its_name(world: World) -> None:
+    noted: list[tuple[str, bool]] = []
+
+    def note(version: str) -> None:
+        noted.append((version, bool(world.left("a.png"))))
+
+    world.files.save("a.png", io.BytesIO(b"made"), note=note)
+
+    assert noted == [(world.files.version("a.png"), False)]
+
+
+@pytest.mark.parametrize(("stands_there", "left"), [("its own", []), ("an upload", ["a.png"])])
+def test_a_worker_that_died_between_note_and_name_leaves_what_is_not_its_own(
+    world: World, stands_there: str, left: list[str]
+) -> None:
+    task = world.accept(filename="a.txt")
+    world.run(task, "a.png", succeeds=False)
+    if stands_there == "an upload":
+        time.sleep(0.02)  # a file system's clock is coarse
+        world.upload("a.png")
+    world.made_files.note(task.task_id, MadeFile("a.png", "a version that never had its name"))
+    world.forget()
+    world.tidier.delete_unneeded()
+
+    assert world.left() == left
+    assert world.made_files.unneeded() == []
 
 
 @pytest.mark.parametrize("parameters", [{"filename": "a.png"}, {"attachments": [{"file": "a.png"}]}])

@@ -252,6 +252,10 @@ class MemoryReservations:
         self._records.ping()
         self._keys[key].is_in_flight = False
 
+    def forget(self, key: str) -> None:
+        self._records.ping()
+        del self._keys[key]
+
     def forget_flights(self) -> None:
         """As if ten seconds had passed."""
         for key in self._keys.values():

@@ -243,6 +243,15 @@ def test_a_run_that_was_refused_leaves_its_key_free(api: Api) -> None:
     assert [one.task_id for one in api.broker.published] == [task_id]
 
 
+def test_a_run_that_was_refused_is_refused_again(api: Api) -> None:
+    task_id = task_in(api, Status.SUCCEEDED)
+
+    answers = [run(api, task_id, key="k") for _ in range(2)]
+
+    for answer in answers:
+        assert_problem(answer, 409, "task_not_waiting")
+
+
 @pytest.mark.parametrize("action", ["retry", "run"])
 def test_without_a_store_nothing_is_done_and_a_key_may_have_done_it_before(api: Api, action: str) -> None:
     task_id = task_in(api, Status.SCHEDULED)

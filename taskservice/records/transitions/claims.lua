@@ -36,7 +36,6 @@ local function start_ms(task)
   local is_next = has_slot or line_ends_ms(task) == 0
   if is_next and opens_ms <= now_ms then return now_ms end
   if not has_slot or now_ms - task.slot_ms > LATE_MS then return reserve_slot(task) end
-  lengthen_line(task, math.max(now_ms, line_ends_ms(task))) -- another had his slot
   return math.ceil(opens_ms)
 end
 

@@ -4,12 +4,11 @@ local function forget(task)
   if not task.status then return end
   for _, key in ipairs(cells(task, task.status)) do redis.call('ZREM', key, task.id) end
   count_in_batch(task, task.status, -1)
-  local made = redis.call('HGETALL', 'made:' .. task.id)
-  for place = 1, #made, 2 do
-    redis.call('ZADD', 'unneeded_files', whole(now_ms), made[place] .. '/' .. made[place + 1])
+  for _, made in ipairs(redis.call('SMEMBERS', 'made_files:' .. task.id)) do
+    redis.call('ZADD', 'unneeded_files', whole(now_ms), made)
   end
   local message_waits = redis.call('HEXISTS', task.key, 'message_waits') == 1 -- in a queue that was paused, or had no workers
-  redis.call('DEL', task.key, 'deliveries:' .. task.id, 'made:' .. task.id)
+  redis.call('DEL', task.key, 'deliveries:' .. task.id, 'made_files:' .. task.id)
   if message_waits then refuse_copies(task) end
 end
 

@@ -6,7 +6,7 @@
 -- cell:{status}:{type}:{priority}, tagged:{status}:{type}:{priority}:{tag}
 --                          zsets of ids, by creation: each task is in one cell, and in one per tag
 -- deliveries:{id}          hash: the webhooks of a task (deliveries.py)
--- made:{id}                hash: the files a task made, and the version of each (made_files.py)
+-- made_files:{id}          set: the files a task made, each with its version (made_files.py)
 -- batch:{id}               hash: how many tasks of a batch have each status
 -- run_times                hash: per type, how long it ran until it succeeded, in ms; the mean of late
 -- due, deadlines, leases, expiring
