@@ -9,7 +9,7 @@ import pytest
 
 from taskservice.model import Priority, Submission, from_ms, now
 
-WRONG = [
+WRONG: list[tuple[str, object]] = [
     ("task_id", "not one"), ("task_id", None), ("task_type", "a:b"), ("priority", "urgent"), ("parameters", []),
     ("created_at_ms", "now"), ("due_at_ms", 10**20), ("due_at_ms", True), ("max_attempts", 0), ("sequence", None),
     ("expires_in_s", "60"), ("expires_in_s", float("nan")), ("tags", [{}]), ("tags", "word"), ("metadata", "text"),
@@ -35,7 +35,7 @@ def test_a_member_of_the_wrong_form_is_named(name: str, value: object) -> None:
 
 @pytest.mark.parametrize("body", [None, 5, "text", [], {}])
 def test_what_is_no_submission_is_refused(body: Any) -> None:
-    with pytest.raises(ValueError, match="expected an object|missing"):
+    with pytest.raises(ValueError, match=r"expected an object|missing"):
         Submission.from_message(body)
 
 
