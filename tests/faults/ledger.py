@@ -201,7 +201,7 @@ class Survey:
     """What lists, counts and queues said when all was quiet."""
 
     listed: Mapping[str, str]  # status by task, of all tasks created since the scenario began
-    counted: Mapping[str, int]  # by status: how many more the statistics count than before
+    totals: tuple[Mapping[str, int], Mapping[str, int]]  # by status, of all: as counted, and as listed
     batches: Sequence[tuple[Batch, Mapping[str, int]]]  # and their counts by status
     queues: Sequence[Mapping[str, Any]]
 

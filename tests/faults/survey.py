@@ -6,6 +6,7 @@ Asks only; what must agree is verb_checks.py's.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,9 +36,19 @@ class Surveyor:
     def survey(self, batches: Sequence[Batch]) -> Survey:
         self._wait_for_ends()
         queues = self._queues()
-        counted = {status: count - self.counted[status] for status, count in counted_by_status(self.client).items()}
         counts = [(batch, self._counts(batch)) for batch in batches if batch.batch_id]
-        return Survey(self._listed(), counted, counts, queues)
+        return Survey(self._listed(self.since), self._totals(), counts, queues)
+
+    def _totals(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """By status, of all tasks there ever were: as the statistics count them, and as the list has them.
+
+        A task of an earlier scenario may have waited until now: while the statistics move, the two are asked again.
+        """
+        while True:
+            before = counted_by_status(self.client)
+            listed = Counter(self._listed().values())
+            if counted_by_status(self.client) == before:
+                return {status: count for status, count in before.items() if count}, listed
 
     def _wait_for_ends(self) -> None:
         """Of what no client knows of: a retry whose answer was lost, and that its type's rate holds back."""
@@ -45,9 +56,9 @@ class Surveyor:
         while _under_way(counted_by_status(self.client)) > _under_way(self.counted) and time.monotonic() < deadline:
             time.sleep(0.5)
 
-    def _listed(self) -> dict[str, str]:
+    def _listed(self, since: float = 0.0) -> dict[str, str]:
         found: dict[str, str] = {}
-        query = {"created_after": datetime.fromtimestamp(self.since, UTC).isoformat(), "limit": str(PAGE)}
+        query = {"created_after": datetime.fromtimestamp(since, UTC).isoformat(), "limit": str(PAGE)}
         while True:
             page = self.client.read(f"/api/tasks?{urlencode(query)}")
             found |= {task["task_id"]: task["status"] for task in page["data"]}

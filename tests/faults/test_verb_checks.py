@@ -130,16 +130,17 @@ def test_an_attempt_that_fails_for_its_rate_is_seen(code: str, is_seen: bool) ->
 def test_a_list_that_says_something_else_or_tells_of_a_left_task_is_seen(listed: dict[str, str]) -> None:
     one = submitted(accepted_at(0.5))
 
-    assert list(verb_checks.lists_agree_with_tasks(evidence(one, survey=Survey(listed, {}, [], []))))
+    assert list(verb_checks.lists_agree_with_tasks(evidence(one, survey=Survey(listed, ({}, {}), [], []))))
 
 
 def test_counts_that_do_not_add_up_are_seen() -> None:
     one = submitted(accepted_at(0.5))
     batch = Batch([one])
     listed = {"t": "succeeded"}
-    wrong_total = Survey(listed, {"succeeded": 2}, [], [])
-    wrong_batch = Survey(listed, {"succeeded": 1}, [(batch, {"queued": 1})], [])
-    right = Survey(listed, {"succeeded": 1, "failed": 0}, [(batch, {"succeeded": 1})], [])
+    one_each = {"succeeded": 1}
+    wrong_total = Survey(listed, ({"succeeded": 2}, one_each), [], [])
+    wrong_batch = Survey(listed, (one_each, one_each), [(batch, {"queued": 1})], [])
+    right = Survey(listed, (one_each, one_each), [(batch, {"succeeded": 1})], [])
 
     found = [
         len(list(verb_checks.counts_agree_with_lists(evidence(one, survey=survey))))
@@ -153,7 +154,7 @@ def test_counts_that_do_not_add_up_are_seen() -> None:
 def test_a_queue_that_is_not_empty_at_the_end_is_seen(flaw: dict[str, Any]) -> None:
     empty = {"depth": 0, "unacknowledged": 0, "paused": False}
     found = [
-        list(verb_checks.queues_are_empty_at_the_end(Evidence([], [], survey=Survey({}, {}, [], [queue]))))
+        list(verb_checks.queues_are_empty_at_the_end(Evidence([], [], survey=Survey({}, ({}, {}), [], [queue]))))
         for queue in (empty, empty | flaw)
     ]
 

@@ -118,10 +118,9 @@ def lists_agree_with_tasks(evidence: Evidence) -> Iterator[str]:
 def counts_agree_with_lists(evidence: Evidence) -> Iterator[str]:
     if evidence.survey is None:
         return
-    listed = Counter(evidence.survey.listed.values())
-    counted = {status: count for status, count in evidence.survey.counted.items() if count}
+    counted, listed = evidence.survey.totals
     if counted != listed:
-        yield f"the statistics count {counted}, the list has {dict(listed)}"
+        yield f"the statistics count {dict(counted)}, the list has {dict(listed)}"
     for batch, counts in evidence.survey.batches:
         statuses = Counter(one.status for one in batch.members if one.outcome is Outcome.ACCEPTED)
         if {status: count for status, count in counts.items() if count} != statuses:
