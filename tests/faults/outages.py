@@ -6,10 +6,11 @@ Used by the scenarios one at a time and by the soak at random.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 
 from tests.faults.scenario import Scenario
-from tests.faults.target import STORES
+from tests.faults.target import EVERYTHING, STORES, WORKERS
 
 AWAY_S = 20.0
 
@@ -29,32 +30,23 @@ def kill(scenario: Scenario, *stores: str) -> None:
 
 
 def freeze(scenario: Scenario, *stores: str, away_s: float = AWAY_S) -> None:
-    scenario.target.freeze(*stores)
-    try:
+    with _recovering(scenario, lambda: scenario.target.thaw(*stores), *stores):
+        scenario.target.freeze(*stores)
         time.sleep(away_s)
-    finally:
-        scenario.target.thaw(*stores)
-    scenario.recovered(*stores)
 
 
 def raise_memory_alarm(scenario: Scenario, *, away_s: float = AWAY_S) -> None:
     """RabbitMQ's own: it blocks the connections of those who publish."""
-    scenario.target.memory_alarm(on=True)
-    try:
+    with _recovering(scenario, lambda: scenario.target.memory_alarm(on=False)):
+        scenario.target.memory_alarm(on=True)
         time.sleep(away_s)
-    finally:
-        scenario.target.memory_alarm(on=False)
-    scenario.recovered()
 
 
 def raise_disk_alarm(scenario: Scenario, *, away_s: float = AWAY_S / 2) -> None:
     """RabbitMQ's other one, with the same effect."""
-    scenario.target.disk_alarm(on=True)
-    try:
+    with _recovering(scenario, lambda: scenario.target.disk_alarm(on=False)):
+        scenario.target.disk_alarm(on=True)
         time.sleep(away_s)
-    finally:
-        scenario.target.disk_alarm(on=False)
-    scenario.recovered()
 
 
 def lose_broker_data(scenario: Scenario) -> None:
@@ -65,22 +57,16 @@ def lose_broker_data(scenario: Scenario) -> None:
 
 def break_redis_disk(scenario: Scenario, *, away_s: float = AWAY_S / 2) -> None:
     """Redis cannot save and refuses all writes (MISCONF)."""
-    scenario.target.break_redis_disk(broken=True)
-    try:
+    with _recovering(scenario, lambda: scenario.target.break_redis_disk(broken=False)):
+        scenario.target.break_redis_disk(broken=True)
         time.sleep(away_s)
-    finally:
-        scenario.target.break_redis_disk(broken=False)
-    scenario.recovered()
 
 
 def fill_redis(scenario: Scenario, *, away_s: float = AWAY_S) -> None:
     """Redis' equivalent: out of memory, and nothing may be evicted."""
-    scenario.target.limit_redis(full=True)
-    try:
+    with _recovering(scenario, lambda: scenario.target.limit_redis(full=False)):
+        scenario.target.limit_redis(full=True)
         time.sleep(away_s)
-    finally:
-        scenario.target.limit_redis(full=False)
-    scenario.recovered()
 
 
 def take_both_down(scenario: Scenario, *, away_s: float = AWAY_S / 2) -> None:
@@ -88,3 +74,24 @@ def take_both_down(scenario: Scenario, *, away_s: float = AWAY_S / 2) -> None:
     time.sleep(away_s)
     scenario.target.start(*STORES)
     scenario.recovered(*STORES)
+
+
+def restart_everything(scenario: Scenario, *, running: Collection[str] = EVERYTHING) -> None:
+    """Web and workers before the stores, the stores before them. Returns when /readyz says ready."""
+    scenario.target.stop(*(program for program in running if program not in STORES))
+    scenario.target.stop(*STORES)
+    scenario.target.start(*STORES)
+    for store in STORES:
+        scenario.target.wait_until_up(store)
+    scenario.target.start("web", *WORKERS)
+    scenario.wait_until_ready()
+
+
+@contextmanager
+def _recovering(scenario: Scenario, undo: Callable[[], None], *stores: str) -> Iterator[None]:
+    """Whatever the block breaks is mended after it, and the scenario told when it was."""
+    try:
+        yield
+    finally:
+        undo()
+    scenario.recovered(*stores)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from tests.faults import outages
 from tests.faults.ledger import Submitted
 from tests.faults.load import sleep_task
 from tests.faults.scenario import Scenario, Stage
-from tests.faults.target import EVERYTHING, STORES, WORKERS
+from tests.faults.target import EVERYTHING
 
 QUEUED_COUNT, SCHEDULED_COUNT = 200, 20
 DELAY_S = 20.0
@@ -20,23 +21,12 @@ def test_200_cancelled_tasks_do_not_run_after_everything_restarted(stage: Stage)
         ]
 
         answers = {scenario.client.cancel(one) for one in [*queued, *scheduled]}
-        _restart_everything(scenario)
+        outages.restart_everything(scenario, running=[one for one in EVERYTHING if one != "worker-low"])
         scenario.wait_for_final([*queued, *scheduled])
         _wait_until_the_delay_has_passed(scenario)
 
         assert answers == {200}
         assert not any(scenario.executions(one) for one in [*queued, *scheduled])
-
-
-def _restart_everything(scenario: Scenario) -> None:
-    running = [program for program in EVERYTHING if program != "worker-low" and program not in STORES]
-    scenario.target.stop(*running)
-    scenario.target.stop(*STORES)
-    scenario.target.start(*STORES)
-    for store in STORES:
-        scenario.target.wait_until_up(store)
-    scenario.target.start("web", *WORKERS)
-    scenario.wait_until_ready()
 
 
 def _wait_until_the_delay_has_passed(scenario: Scenario) -> None:

@@ -6,7 +6,7 @@ import time
 
 from tests.faults import outages
 from tests.faults.scenario import Stage
-from tests.faults.target import EVERYTHING, STORES, WORKERS
+from tests.faults.target import STORES, WORKERS
 
 
 def test_all_verbs_while_stores_and_workers_are_killed(stage: Stage) -> None:
@@ -21,11 +21,5 @@ def test_all_verbs_while_stores_and_workers_are_killed(stage: Stage) -> None:
 
 def test_all_verbs_while_everything_is_stopped_and_started(stage: Stage) -> None:
     with stage.scenario(accepts=100, loses_connections=True) as scenario, scenario.all_verbs():
-        stage.target.stop(*(program for program in EVERYTHING if program not in STORES))
-        stage.target.stop(*STORES)
-        stage.target.start(*STORES)
-        for store in STORES:
-            stage.target.wait_until_up(store)
-        stage.target.start("web", *WORKERS)
-        scenario.wait_until_ready()
+        outages.restart_everything(scenario)
         scenario.recovered()
