@@ -58,7 +58,8 @@ def create_blueprint(services: Services) -> APIBlueprint:
         record = _find(path.task_id, services)
 
         def run(_request_id: str, is_repetition: bool) -> Answer:
-            latest = record if is_repetition and not _is_waiting(record) else _run_now(record, services)
+            has_run = is_repetition and record.status in _RUNS_OR_RAN  # an earlier try was not answered, and did it
+            latest = record if has_run else _run_now(record, services)
             return Answer(views.task(latest).model_dump())
 
         response = once(str(uuid.uuid4()), services, key=header.key, body=None, run=run)
@@ -100,6 +101,7 @@ def _run_now(record: Record, services: Services) -> Record:
     return latest
 
 
+_RUNS_OR_RAN = frozenset({Status.QUEUED, Status.RUNNING, Status.SUCCEEDED, Status.FAILED})
 _NOT_FINAL = Problem(409, "task_not_final", "Only a task that has ended can be repeated; this one has not.")
 _NOT_WAITING = Problem(
     409, "task_not_waiting", "Only a scheduled or retrying task can be run now; this one is neither."

@@ -243,6 +243,21 @@ def test_a_run_that_was_refused_leaves_its_key_free(api: Api) -> None:
     assert [one.task_id for one in api.broker.published] == [task_id]
 
 
+@pytest.mark.parametrize("status", [Status.CANCELLED, Status.EXPIRED])
+def test_an_unknown_run_of_a_task_that_never_started_is_not_promised(api: Api, status: Status) -> None:
+    task_id = task_in(api, Status.SCHEDULED)
+    api.broker.is_down = True
+    unknown = assert_problem(run(api, task_id, key="k"), 503, "broker_unavailable")
+    api.broker.is_down = False
+    api.reservations.forget_flights()
+    api.records.put(replace(api.records.kept[task_id], status=status))
+
+    repeated = run(api, task_id, key="k")
+
+    assert unknown["outcome"] == "unknown"
+    assert_problem(repeated, 409, "task_not_waiting")
+
+
 def test_a_run_that_was_refused_is_refused_again(api: Api) -> None:
     task_id = task_in(api, Status.SUCCEEDED)
 
