@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -147,9 +148,13 @@ def group(started: Group) -> Group:
     return started
 
 
+def id_of(name: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
+
+
 def submission(name: str) -> Submission:
     return Submission(
-        task_id=name, task_type="sleep", priority=Priority.NORMAL, parameters={}, created_at=now(), due_at=now(),
+        task_id=id_of(name), task_type="sleep", priority=Priority.NORMAL, parameters={}, created_at=now(), due_at=now(),
         expires_in_s=None, max_attempts=4,
     )  # fmt: skip
 
@@ -172,9 +177,9 @@ def test_a_demoted_primary_is_left_for_the_new_one(group: Group) -> None:
     wait_until(group.is_whole, 30, "the failover has ended")
     records.accept(submission("after"))
 
-    assert records.get("before") is not None
+    assert records.get(id_of("before")) is not None
     with redis.Redis(port=group.primary, password=PASSWORD) as primary:
-        assert primary.exists("task:before", "task:after") == 2
+        assert primary.exists(*(f"task:{id_of(name)}" for name in ("before", "after"))) == 2
 
 
 def test_what_no_replica_has_is_not_promised(group: Group) -> None:
@@ -265,9 +270,9 @@ def test_celery_reads_and_stores_through_the_sentinels_and_prints_no_password(gr
 
     celery = make_celery(settings, role="web")
 
-    assert celery.AsyncResult("celerys").state == "PENDING"
+    assert celery.AsyncResult(id_of("celerys")).state == "PENDING"
     backend = cast(RecordBackend, celery.backend)
-    assert backend.client.exists("task:celerys")
+    assert backend.client.exists(f"task:{id_of('celerys')}")
     assert PASSWORD not in backend.as_uri()
 
 
@@ -299,9 +304,9 @@ def test_nothing_promised_is_forgotten_when_the_primary_is_killed(group: Group) 
     assert {task_id for task_id, status in statuses.items() if status is not Status.SUCCEEDED} == set()
 
 
-def _accepts(records: Records, task_id: str) -> bool:
+def _accepts(records: Records, name: str) -> bool:
     try:
-        records.accept(submission(task_id))
+        records.accept(submission(name))
     except Unavailable:
         return False
     return True
