@@ -27,6 +27,7 @@ from tests.support.store import Store
 COUNT = 2000
 MOMENTS = Moments()
 TYPES = ("data_processing", "email_sending", "webhook_delivery")
+BATCH = str(uuid.uuid4())
 FAILURE = ErrorInfo("file_not_found", "gone", retryable=False)
 
 
@@ -204,7 +205,7 @@ def test_without_a_store_many_are_unavailable() -> None:
 
 
 def batch_of(store: Listing, *changes: dict[str, Any]) -> Sequence[Submission]:
-    submissions = [submitted(batch_id="b", **one) for one in changes]
+    submissions = [submitted(batch_id=BATCH, **one) for one in changes]
     store.records.accept_many(submissions)
     return submissions
 
@@ -219,7 +220,7 @@ def test_a_batch_counts_its_tasks_wherever_they_are(store: Listing) -> None:
     store.attempts.fail(fails, delivery=run.delivery, attempt=1, error=FAILURE)
     store.records.accept_many([waits, runs, ended])  # told twice is counted once
 
-    assert store.index.batch_counts("b") == {
+    assert store.index.batch_counts(BATCH) == {
         Status.QUEUED: 1,
         Status.RUNNING: 1,
         Status.SUCCEEDED: 1,
@@ -229,11 +230,11 @@ def test_a_batch_counts_its_tasks_wherever_they_are(store: Listing) -> None:
 
 
 def test_a_worker_that_is_faster_than_the_web_counts_the_task_too(store: Listing) -> None:
-    submission = submitted(batch_id="b")
+    submission = submitted(batch_id=BATCH)
     store.run(Submission.from_message(submission.to_message()))
     store.records.accept(submission)
 
-    assert store.index.batch_counts("b") == {Status.SUCCEEDED: 1}
+    assert store.index.batch_counts(BATCH) == {Status.SUCCEEDED: 1}
 
 
 def test_a_batch_is_forgotten_with_its_last_task(store: Listing) -> None:
@@ -241,13 +242,13 @@ def test_a_batch_is_forgotten_with_its_last_task(store: Listing) -> None:
     first, second = batch_of(short, {}, {})
     short.run(first)
     short.attempts.forget()
-    after_first = short.index.batch_counts("b")
+    after_first = short.index.batch_counts(BATCH)
     short.records.cancel(second.task_id)
     short.attempts.forget()
 
     assert after_first == {Status.QUEUED: 1}
-    assert short.index.batch_counts("b") == {}
-    assert store.client.exists("batch:b") == 0
+    assert short.index.batch_counts(BATCH) == {}
+    assert store.client.exists(f"batch:{BATCH}") == 0
 
 
 def test_a_batch_runs_to_its_end_and_is_found(service: Service, wait_until: WaitUntil) -> None:

@@ -185,7 +185,8 @@ def value(samples: Samples, name: str, **labels: str) -> float:
 
 def test_any_web_process_tells_of_every_task(service: Service, wait_until: WaitUntil) -> None:
     labels = {"task_type": "sleep", "priority": "high"}
-    service.submit({}, priority="high")  # the type exists in the metrics from its first task on
+    first = service.submit({}, priority="high")  # the type exists in the metrics from its first task on
+    wait_until(lambda: service.is_final(first), 15, "it ran")
     before = scrape(service)
     task_ids = [service.submit({"seconds": 0.3}, priority="high") for _ in range(3)]
     wait_until(lambda: service.are_final(task_ids), 15, "they ran")
