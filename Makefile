@@ -50,7 +50,7 @@ test-infra: $(READY) .venv-infra/.installed  ## chapters 2 and 3: their commands
 	cd infra && ../.venv-infra/bin/python -m mypy
 	cd infra && ../.venv-infra/bin/python -m pytest
 
-faults: $(READY)  ## break everything on purpose and count every task: about 16 minutes
+faults: $(READY)  ## break everything on purpose and count every task: about 15 minutes
 	@$(BIN)/python -m taskservice.local.install
 	$(BIN)/python -m pytest tests/faults -m "not soak"
 

@@ -32,8 +32,11 @@ class TaskTypeGone(TaskServiceError):
 
 
 class Publisher(Protocol):
-    def publish_all(self, submissions: Sequence[Submission]) -> list[Unavailable | None]:
-        """For each, in that order: None once the broker has confirmed its message, else why it did not."""
+    def publish_all(self, submissions: Sequence[Submission], *, until: float | None = None) -> list[Unavailable | None]:
+        """For each, in that order: None once the broker has confirmed its message, else why it did not.
+
+        `until`: a moment of time.monotonic, for a request that has not as long as the publisher would wait.
+        """
 
 
 class Records(Protocol):
@@ -123,9 +126,12 @@ def submit(submission: Submission, publisher: Publisher, records: Records) -> No
         raise failure
 
 
-def submit_all(submissions: Sequence[Submission], publisher: Publisher, records: Records) -> list[Unavailable | None]:
-    """`submit` for many: for each, in that order, None or what `submit` would raise."""
-    failures = dict(zip((one.task_id for one in submissions), publisher.publish_all(submissions), strict=True))
+def submit_all(
+    submissions: Sequence[Submission], publisher: Publisher, records: Records, *, until: float | None = None
+) -> list[Unavailable | None]:
+    """`submit` for many: for each, in that order, None or what `submit` would raise. `until`: see Publisher."""
+    settled = publisher.publish_all(submissions, until=until)
+    failures = dict(zip((one.task_id for one in submissions), settled, strict=True))
     try:
         _settle(submissions, failures, records)
     except Unavailable as error:  # for whoever else is in there it was not made sure either

@@ -20,7 +20,7 @@ from taskservice.api import access, views
 from taskservice.api.bodies import MAX_JSON_BYTES, read_json_with
 from taskservice.api.description import body_of, problems
 from taskservice.api.errors import Problem, Refusal, unavailable
-from taskservice.api.promises import Answer, KeyHeader, once
+from taskservice.api.promises import Answer, KeyHeader, once, still_missing
 from taskservice.api.rooms import open_room
 from taskservice.api.services import Services
 from taskservice.api.strict_json import parse_json, unusable_values
@@ -172,15 +172,12 @@ def _submit_all(submissions: Mapping[int, Submission], services: Services) -> di
 
 def _submit_missing(submissions: Mapping[int, Submission], services: Services) -> dict[int, Unavailable]:
     """An earlier request with this key was not answered in full: what is kept already keeps its promise."""
-    task_ids = [one.task_id for one in submissions.values()]
     try:
-        sizes_bytes = services.records.sizes_bytes(task_ids)
-        kept = {task_id for task_id, size_bytes in zip(task_ids, sizes_bytes, strict=True) if size_bytes}
-        missing = {index: one for index, one in submissions.items() if one.task_id not in kept}
-        services.records.lift_many([one.task_id for one in missing.values()])
+        missing = {one.task_id for one in still_missing(list(submissions.values()), services.records)}
     except Unavailable as error:
         raise Unavailable(error.missing, outcome="unknown") from error
-    return _submit_all(missing, services) if missing else {}
+    rest = {index: one for index, one in submissions.items() if one.task_id in missing}
+    return _submit_all(rest, services) if rest else {}
 
 
 def _worst_outcome(failures: Mapping[int, Unavailable]) -> str | None:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 
 from taskservice.api import access, views
 from taskservice.api.errors import Problem, Refusal
-from taskservice.api.services import Services
+from taskservice.api.services import Services, TaskRecords
 from taskservice.errors import FieldError, InvalidSubmission, Unavailable
 from taskservice.model import Submission
 from taskservice.records.idempotency import Outcome, Reservation
@@ -155,6 +155,19 @@ def _submit_again(submission: Submission, services: Services) -> Submission:
     with suppress(Unavailable):  # promised already
         known = services.records.get(submission.task_id)
     return known.submission if known else submission
+
+
+def still_missing(submissions: Sequence[Submission], records: TaskRecords) -> list[Submission]:
+    """Of many whose earlier request was not answered in full, those that are not kept: free to be published again.
+
+    The others keep its promise. Raises Unavailable.
+    """
+    sizes_bytes = records.sizes_bytes([one.task_id for one in submissions])
+    missing = [one for one, size_bytes in zip(submissions, sizes_bytes, strict=True) if not size_bytes]
+    kept = [one for one, size_bytes in zip(submissions, sizes_bytes, strict=True) if size_bytes]
+    records.accept_many(kept[:1])  # changes nothing, but perhaps no replica had them: this write comes after theirs
+    records.lift_many([one.task_id for one in missing])
+    return missing
 
 
 def _tell(event: str, change: Callable[[], None]) -> None:

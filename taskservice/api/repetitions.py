@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from taskservice.api import access
+from taskservice.api.promises import still_missing
 from taskservice.api.selection import fitting
 from taskservice.api.services import Services, TaskRecords
 from taskservice.api.tally import NOT_FOUND, OUTCOME_UNKNOWN, Tally
@@ -25,11 +26,13 @@ class Repetition:
     """One request's. The ids of its new tasks follow from its own, so that the same request means the same tasks.
 
     `is_resumed`: an earlier request with its Idempotency-Key was not answered in full; what is kept is not done again.
+    `publish_until`: the moment of time.monotonic after which the broker is waited for no longer.
     """
 
     services: Services
     request_id: str
     is_resumed: bool
+    publish_until: float
 
     def run(self, chunk: Sequence[str], tally: Tally) -> None:
         """Raises Unavailable: then nothing of what was not tallied was done."""
@@ -43,7 +46,10 @@ class Repetition:
         found = {record.submission.task_id: record for record in self.services.records.get_many(task_ids)}
         submissions = [self._named(one) for one in _repeatable(task_ids, found, self.services.task_types, tally)]
         missing = self._missing(submissions, tally) if self.is_resumed else submissions
-        failures = submit_all(missing, self.services.publisher, self.services.records) if missing else []
+        if not missing:
+            return
+        services = self.services
+        failures = submit_all(missing, services.publisher, services.records, until=self.publish_until)
         for submission, failure in zip(missing, failures, strict=True):
             _tell(submission, failure, tally)
 
@@ -53,13 +59,10 @@ class Repetition:
 
     def _missing(self, submissions: Sequence[Submission], tally: Tally) -> list[Submission]:
         """Those that no earlier request has submitted; the others have succeeded."""
-        task_ids = [one.task_id for one in submissions]
-        sizes_bytes = self.services.records.sizes_bytes(task_ids)
-        kept = {task_id for task_id, size_bytes in zip(task_ids, sizes_bytes, strict=True) if size_bytes}
-        missing = [one for one in submissions if one.task_id not in kept]
-        self.services.records.lift_many([one.task_id for one in missing])
+        missing = still_missing(submissions, self.services.records)
+        missing_ids = {one.task_id for one in missing}
         for one in submissions:
-            if one.task_id in kept:
+            if one.task_id not in missing_ids:
                 tally.succeed(str(one.retried_from), created=one.task_id)
         return missing
 

@@ -18,7 +18,7 @@ import redis
 from taskservice.records.script import guarded
 
 KEPT_S = 86_400
-IN_FLIGHT_MS = 30_000  # longer than any request takes; a web process that dies in one blocks its key no longer
+IN_FLIGHT_MS = 20_000  # longer than any request takes; a web process that dies in one blocks its key no longer
 
 
 class Outcome(StrEnum):

@@ -23,6 +23,7 @@ from taskservice.publisher import send_submission
 logger = logging.getLogger(__name__)
 
 CONNECT_S = 5
+TIMEOUTS = {"read_timeout": 10, "write_timeout": 10}  # of whatever has none of its own: a broker that is silent is away
 CONFIRM_TIMEOUT_S = 10
 
 
@@ -74,7 +75,7 @@ class BrokerThread(EndlessThread):
 
     def turn(self) -> None:
         try:
-            with self._app.connection_for_write(heartbeat=0) as connection:
+            with self._app.connection_for_write(heartbeat=0, transport_options=TIMEOUTS) as connection:
                 connection.ensure_connection(max_retries=1, timeout=CONNECT_S)
                 self.use(connection)
         except BROKER_ERRORS as error:

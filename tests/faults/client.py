@@ -19,6 +19,7 @@ from tests.faults.ledger import Answer, Outcome, Sighting, Submitted, Verb
 PATIENCE_S = 15.0  # longer than any promise, so that a late answer is seen as late
 REPEAT_AFTER_S = 1.0
 SETTLE_WITHIN_S = 60.0
+IDLE_S = 2.0  # the service closes a connection that was idle for 5 s, perhaps in the moment that it is used again
 
 
 class Client:
@@ -27,6 +28,7 @@ class Client:
     def __init__(self, url: str) -> None:
         self._url = url
         self._session = requests.Session()
+        self._used_at = 0.0
 
     def submit(self, submitted: Submitted) -> Outcome:
         """One request; its answer is kept in `submitted`."""
@@ -41,9 +43,7 @@ class Client:
         headers = {"Idempotency-Key": key} if key else {}
         asked_at = time.time()
         try:
-            response = self._session.request(
-                method, f"{self._url}{path}", json=body and dict(body), headers=headers, timeout=PATIENCE_S
-            )
+            response = self._send(method, path, json=body and dict(body), headers=headers)
         except requests.RequestException:
             return Answer(asked_at, time.time(), None, Outcome.UNKNOWN, verb=verb)
         return _to_answer(response, asked_at, verb)
@@ -51,7 +51,7 @@ class Client:
     def read(self, path: str) -> dict[str, Any]:
         """The document of a GET; empty while the service cannot say."""
         try:
-            response = self._session.get(f"{self._url}{path}", timeout=PATIENCE_S)
+            response = self._send("GET", path)
         except requests.RequestException:
             return {}
         return _json(response) if response.status_code == 200 else {}
@@ -76,7 +76,7 @@ class Client:
     def look(self, submitted: Submitted) -> Sighting | None:
         """One GET of an accepted task; None while the service cannot say."""
         try:
-            response = self._session.get(f"{self._url}/api/tasks/{submitted.task_id}", timeout=PATIENCE_S)
+            response = self._send("GET", f"/api/tasks/{submitted.task_id}")
             document = _json(response)
         except requests.RequestException:
             return None
@@ -91,15 +91,24 @@ class Client:
 
     def cancel(self, submitted: Submitted) -> int:
         """The status code."""
-        return self._session.delete(f"{self._url}/api/tasks/{submitted.task_id}", timeout=PATIENCE_S).status_code
+        return self._send("DELETE", f"/api/tasks/{submitted.task_id}").status_code
 
     def missing(self) -> list[str] | None:
         """What /readyz misses: nothing when it is ready, None when it does not answer."""
         try:
-            response = self._session.get(f"{self._url}/readyz", timeout=PATIENCE_S)
+            response = self._send("GET", "/readyz")
             return [] if response.status_code == 200 else list(_json(response).get("missing", ["?"]))
         except requests.RequestException:
             return None
+
+    def _send(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Raises requests.RequestException."""
+        if time.monotonic() - self._used_at > IDLE_S:
+            self._session.close()  # which opens another at need
+        try:
+            return self._session.request(method, f"{self._url}{path}", timeout=PATIENCE_S, **options)
+        finally:
+            self._used_at = time.monotonic()
 
 
 def _to_answer(response: requests.Response, asked_at: float, verb: Verb) -> Answer:

@@ -9,7 +9,7 @@ from tests.faults.scenario import Scenario, Stage
 from tests.faults.target import EVERYTHING
 
 QUEUED_COUNT, SCHEDULED_COUNT = 200, 20
-DELAY_S = 20.0
+DELAY_S = 12.0
 
 
 def test_200_cancelled_tasks_do_not_run_after_everything_restarted(stage: Stage) -> None:

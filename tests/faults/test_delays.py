@@ -13,7 +13,7 @@ from tests.faults.load import PRIORITIES, sleep_task
 from tests.faults.scenario import Scenario, Stage
 
 DELAYED_COUNT = 500
-FIRST_DUE_S, LAST_DUE_S = 35.0, 50.0  # from the first submission: after both faults
+FIRST_DUE_S, LAST_DUE_S = 33.0, 43.0  # from the first submission: after both faults
 ON_TIME_S = 2.0
 WAITING_COUNT = 10_000
 MEMORY_SLACK_BYTES = 20 * 2**20  # of twelve processes, while they run what else there is

@@ -149,6 +149,27 @@ def test_a_file_that_an_unfinished_task_names_stays_as_long(world: World, parame
     assert (at_once, later, world.left()) == (0, 1, [])
 
 
+class SlowFilesInUse(FilesInUse):
+    """Asking takes so long that a client writes the file meanwhile."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.client)
+        self._world = world
+
+    def user_of(self, filename: str) -> str | None:
+        self._world.upload(filename)
+        return super().user_of(filename)
+
+
+def test_a_file_that_is_uploaded_while_its_users_are_looked_for_stays(world: World) -> None:
+    world.run(world.accept(filename="a.txt"), "a.png")
+    world.forget()
+
+    deleted = Tidier(world.made_files, SlowFilesInUse(world), world.files).delete_unneeded()
+
+    assert (deleted, world.left(), world.tidier.delete_unneeded()) == (0, ["a.png"], 0)
+
+
 def test_a_file_that_a_client_deleted_first_is_no_loss(world: World) -> None:
     world.run(world.accept(filename="a.txt"), "a.png")
     world.files.delete("a.png")

@@ -133,6 +133,17 @@ def test_many_that_cannot_be_published_share_one_wait() -> None:
     assert time.monotonic() - began < 5
 
 
+def test_many_are_waited_for_no_longer_than_their_request_has() -> None:
+    environment = {"CELERY_BROKER_URL": f"amqp://guest:guest@127.0.0.1:{choose_port()}//"}
+    publisher = Publisher(make_celery(load_settings(environment), role="web"))
+    began = time.monotonic()
+
+    failures = publisher.publish_all([submission() for _ in range(300)], until=began + 0.3)
+
+    assert all(isinstance(failure, Unavailable) for failure in failures)
+    assert time.monotonic() - began < 2
+
+
 def test_a_broker_that_is_down_is_said_within_five_seconds() -> None:
     environment = {"CELERY_BROKER_URL": f"amqp://guest:guest@127.0.0.1:{choose_port()}//"}
     publisher = Publisher(make_celery(load_settings(environment), role="web"))

@@ -182,6 +182,22 @@ def test_a_mark_outlives_its_attempt(store: Store) -> None:
     assert store.attempts.mark(submission.task_id, "other") is None
 
 
+@pytest.mark.parametrize("knows_it_again", ["recall", "claim"])
+def test_a_mark_that_is_set_while_redis_has_lost_the_record_is_kept(store: Store, knows_it_again: str) -> None:
+    submission = submitted()
+    run = store.start(submission)
+    store.client.flushdb()
+    store.attempts.set_mark(submission.task_id, "sent", ["ada@example.com"])
+    if knows_it_again == "recall":
+        store.retry(submission, run)
+    else:  # its worker died, and the message came again
+        store.start(submission)
+
+    assert store.attempts.mark(submission.task_id, "sent") == ["ada@example.com"]
+    assert store.read(submission).attempt == 1
+    assert store.client.ttl(f"task:{submission.task_id}") == -1
+
+
 # What Redis alone forgets
 
 NOT_STARTED: dict[str, Callable[[], dict[str, Any]]] = {"queued": dict, "scheduled": lambda: in_seconds(60)}
@@ -569,6 +585,19 @@ def test_a_buried_task_is_failed(store: Store, is_known: bool) -> None:
     store.attempts.bury(submission.task_id, error=LOST, submission=submission)
 
     assert (store.status(submission), store.read(submission).error) == (Status.FAILED, LOST)
+
+
+def test_a_letter_of_an_earlier_attempt_ends_nothing(store: Store) -> None:
+    retrying, running = submitted(), submitted()
+    for one in (retrying, running):
+        store.retry(one, store.start(one))
+    second = store.start(running, 2)
+    for one in (retrying, running):
+        store.attempts.bury(one.task_id, error=LOST, submission=one, attempt=1)
+    store.attempts.give_up(second, is_lost=True)
+
+    assert (store.status(retrying), store.status(running)) == (Status.RETRYING, Status.RETRYING)
+    assert store.claim(retrying, 2).claim is Claim.GRANTED
 
 
 def test_the_last_message_of_a_running_task_is_missed_only_if_the_run_is_lost(store: Store) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import kombu
 import pytest
 from celery import Celery
 
@@ -16,7 +17,10 @@ from taskservice.local.ports import choose_port
 from taskservice.local.system import LocalSystem
 from taskservice.model import Priority, Submission, now
 from taskservice.publisher import PATIENCE_S, Publisher
+from taskservice.publisher.queue_states import found_queues
 from taskservice.settings import load_settings
+from taskservice.worker import threads
+from taskservice.worker.threads import BrokerThread
 from tests.conftest import WaitUntil
 from tests.support.relay import Relay, relays
 from tests.support.service import LEDGER, Service
@@ -105,6 +109,30 @@ def test_two_silent_nodes_of_three_leave_time_for_the_third(nodes: list[Relay], 
     publisher = Publisher(celery_of(*(node.port for node in nodes), amqp_port))
 
     assert publish(publisher) < PATIENCE_S
+
+
+class _Looking(BrokerThread):
+    """Asks a node that falls silent when it has answered once."""
+
+    def __init__(self, app: Celery, node: Relay) -> None:
+        super().__init__("looking", app)
+        self._node = node
+
+    def use(self, connection: kombu.Connection) -> None:
+        assert found_queues(connection, ["celery"]) == {}
+        self._node.silence()
+        found_queues(connection, ["celery"])
+
+
+def test_a_workers_thread_does_not_wait_for_a_silent_node_for_ever(
+    nodes: list[Relay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "TIMEOUTS", {"read_timeout": 1, "write_timeout": 1})
+    began = time.monotonic()
+
+    _Looking(celery_of(nodes[0].port), nodes[0]).turn()
+
+    assert 1 <= time.monotonic() - began < 10
 
 
 def test_every_connection_of_a_process_begins_where_the_last_one_succeeded(nodes: list[Relay]) -> None:

@@ -25,6 +25,7 @@ class MemoryBroker:
         self.left_over: dict[str, int] = {}  # messages in queues of types that are listed no more
         self.is_down = False
         self.takes: int | None = None  # of several messages, only the first so many
+        self.publish_until: float | None = None  # how long it was given for several
 
     def publish(self, submission: Submission, *, attempt: int = 1) -> None:
         if self.is_down:
@@ -32,7 +33,8 @@ class MemoryBroker:
         self.published.append(submission)
         self.attempts.append(attempt)
 
-    def publish_all(self, submissions: Sequence[Submission]) -> list[Unavailable | None]:
+    def publish_all(self, submissions: Sequence[Submission], *, until: float | None = None) -> list[Unavailable | None]:
+        self.publish_until = until
         if self.is_down:
             return [Unavailable("broker") for _ in submissions]
         taken = submissions[: self.takes]
@@ -57,6 +59,7 @@ class MemoryRecords:
         self.refused: set[str] = set()
         self.is_down = False
         self.accept_fails = False
+        self.has_no_replica = False  # tasks are kept, but no promise can be made
         self.fault: Exception | None = None
         self.cancels_left: int | None = None  # then the store goes away
 
@@ -72,6 +75,8 @@ class MemoryRecords:
         for one in submissions:
             self.refused.discard(one.task_id)
             self.kept.setdefault(one.task_id, Record(one, one.initial_status, one.due_at))
+        if self.has_no_replica:
+            raise Unavailable("store")
 
     def refuse_many(self, task_ids: Sequence[str]) -> list[bool]:
         self.ping()

@@ -178,6 +178,20 @@ def test_a_batch_that_ended_unknown_is_the_same_one_when_it_is_repeated(api: Api
     assert [one.task_id for one in api.broker.published] == [found["results"][0]["task_id"]] * 2
 
 
+def test_a_repetition_promises_nothing_that_no_replica_has(api: Api) -> None:
+    api.records.has_no_replica = True
+    submit(api, VALID, key="k")
+    api.reservations.forget_flights()
+    while_apart = submit(api, VALID, key="k")
+    api.records.has_no_replica = False
+    api.reservations.forget_flights()
+
+    found = accepted(submit(api, VALID, key="k"))
+
+    assert assert_problem(while_apart, 503, "store_unavailable")["outcome"] == "unknown"
+    assert [one.task_id for one in api.broker.published] == [found["results"][0]["task_id"]]
+
+
 # Look at it
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
+from taskservice.api.bulk import TIME_S
 from taskservice.api.tally import AT_ONCE, Tally, act_on
 from taskservice.model import Record, Status
 from tests.support.api import UNKNOWN_ID, Api, assert_problem, open_api, pointers
@@ -160,6 +161,16 @@ def test_without_a_broker_nothing_is_repeated_and_each_is_named(api: Api) -> Non
 
     assert found["failed"] == dict.fromkeys(task_ids, "broker_unavailable")
     assert (found["succeeded"], found["created"]) == ([], {})
+
+
+def test_the_broker_is_not_waited_for_until_the_answer_would_be_late(api: Api) -> None:
+    task_id, began = ended(api), time.monotonic()
+
+    bulk(api, "retry", task_ids=[task_id])
+
+    assert api.broker.publish_until is not None
+    assert api.broker.publish_until <= began + 5 - 1  # the store's share, in case that it must mark a refusal
+    assert api.broker.publish_until > began + TIME_S
 
 
 def test_a_new_task_that_could_not_be_recorded_is_said_to_be_unknown(api: Api) -> None:

@@ -26,7 +26,7 @@ class World:
         self.accepted: list[str] = []
         self.store_calls = 0
 
-    def publish_all(self, submissions: Sequence[Submission]) -> list[Unavailable | None]:
+    def publish_all(self, submissions: Sequence[Submission], *, until: float | None = None) -> list[Unavailable | None]:
         return [None if self.broker_up else Unavailable("broker") for _ in submissions]
 
     def accept_many(self, submissions: Sequence[Submission]) -> None:

@@ -81,6 +81,14 @@ local function score_of(new)
   return string.format('%.0f', new.created_at_ms * TIES_PER_MS + math.min(new.sequence, TIES_PER_MS - 1))
 end
 
+-- A refusal of an earlier try goes; what a running task has marked since Redis lost its record stays.
+local function clear(key)
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    if field:sub(1, 5) ~= 'mark:' then redis.call('HDEL', key, field) end
+  end
+  redis.call('PERSIST', key)
+end
+
 local function create(id)
   local new = details.creation
   local task = {
@@ -89,7 +97,7 @@ local function create(id)
     expires_at_ms = new.expires_at_ms, callback_events = new.callback_events, batch_id = new.batch_id,
     queue = new.queue or shared_queue(new.priority),
   }
-  redis.call('DEL', task.key) -- a refusal of an earlier try
+  clear(task.key)
   redis.call('HSET', task.key, 'submission', new.submission, 'status', task.status, 'attempt', 0,
     'type', task.type, 'priority', task.priority, 'score', task.score, 'due_at_ms', whole(task.due_at_ms))
   if new.queue then redis.call('HSET', task.key, 'queue', new.queue) end
