@@ -89,14 +89,10 @@ class ComposeTarget:
         self.start("rabbitmq")
 
     def break_redis_disk(self, *, broken: bool) -> None:
-        """What it has saved cannot be given its name: a directory has it."""
-        if broken:
-            self._execute("redis", "mkdir", "/data/dump.rdb")
-            self._execute("redis", "redis-cli", "config", "set", "save", "3600 1")
-            self._execute("redis", "redis-cli", "bgsave")
-        else:
-            self._execute("redis", "redis-cli", "config", "set", "save", "")
-            self._execute("redis", "rmdir", "/data/dump.rdb")
+        """What it has saved cannot be given its name: a directory has it. Unlike the local one it saves by default."""
+        change = "rm -f /data/dump.rdb && mkdir /data/dump.rdb" if broken else "rmdir /data/dump.rdb"
+        self._execute("redis", "sh", "-c", change)
+        self._execute("redis", "redis-cli", "bgsave")
 
     def limit_redis(self, *, full: bool) -> None:
         self._execute("redis", "redis-cli", "config", "set", "maxmemory", "1" if full else _REDIS_LIMIT)
