@@ -116,12 +116,12 @@ def repeat(
     )
 
 
-def submit(submission: Submission, publisher: Publisher, records: Records) -> None:
-    """Publish, then record. Returning is the promise that the task will run and can be read.
+def submit(submission: Submission, publisher: Publisher, records: Records, *, until: float | None = None) -> None:
+    """Publish, then record. Returning is the promise that the task will run and can be read. `until`: see Publisher.
 
     Raises Unavailable: outcome "refused" if it will not run, "unknown" if that could not be made sure.
     """
-    (failure,) = submit_all([submission], publisher, records)
+    (failure,) = submit_all([submission], publisher, records, until=until)
     if failure is not None:
         raise failure
 

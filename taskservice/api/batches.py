@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 
 from taskservice.api import access, views
 from taskservice.api.bodies import MAX_JSON_BYTES, read_json_with
+from taskservice.api.deadlines import publish_until
 from taskservice.api.description import body_of, problems
 from taskservice.api.errors import Problem, Refusal, unavailable
 from taskservice.api.promises import Answer, KeyHeader, once, still_missing
@@ -165,7 +166,7 @@ def _submit(
 
 def _submit_all(submissions: Mapping[int, Submission], services: Services) -> dict[int, Unavailable]:
     """By its place, why each that was not accepted was not."""
-    settled = submit_all(list(submissions.values()), services.publisher, services.records)
+    settled = submit_all(list(submissions.values()), services.publisher, services.records, until=publish_until())
     failures = zip(submissions, settled, strict=True)
     return {index: failure for index, failure in failures if failure is not None}
 

@@ -15,6 +15,7 @@ from flask_openapi3.blueprint import APIBlueprint
 
 from taskservice.api import views
 from taskservice.api.bodies import read_json
+from taskservice.api.deadlines import publish_until
 from taskservice.api.description import body_of, problems
 from taskservice.api.errors import unsent_outcome
 from taskservice.api.promises import Answer, KeyHeader, once, refuse_unusable_key
@@ -29,8 +30,7 @@ from taskservice.model import Cancellation
 from taskservice.request_bodies import validated
 
 ENDPOINT = "bulk.act_on_many"
-TIME_S = 3.0  # then no other chunk is begun
-PUBLISHING_S = 3.8  # then the broker is waited for no longer: the rest of 5 s is the store's
+TIME_S = 3.0  # then no other chunk is begun, so that there is an answer within 5 s
 
 
 def create_blueprint(services: Services) -> APIBlueprint:
@@ -45,7 +45,7 @@ def create_blueprint(services: Services) -> APIBlueprint:
         responses={200: views.BulkOutcome, **problems(**_PROBLEMS)},
     )
     def act_on_many(header: KeyHeader) -> Response:
-        began = time.monotonic()
+        end_at = time.monotonic() + TIME_S
         body = read_json()
         wish = validated(BulkRequest, body)
         refuse_unusable_key(header.key)
@@ -55,10 +55,10 @@ def create_blueprint(services: Services) -> APIBlueprint:
             return jsonify(_outcome(Tally(), matched).model_dump())
 
         def run(request_id: str, is_resumed: bool) -> Answer:
-            repetition = Repetition(services, request_id, is_resumed, publish_until=began + PUBLISHING_S)
+            repetition = Repetition(services, request_id, is_resumed, publish_until=publish_until())
             act = repetition.run if wish.action == "retry" else partial(_cancel, services.records)
             try:
-                tally = act_on(task_ids, act, end_at=began + TIME_S)
+                tally = act_on(task_ids, act, end_at=end_at)
             except Unavailable as error:  # some of the first chunk may be cancelled
                 is_refused = wish.action == "retry" and not is_resumed
                 raise Unavailable(error.missing, outcome="refused" if is_refused else "unknown") from error

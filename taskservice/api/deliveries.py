@@ -15,11 +15,13 @@ from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, Field
 
 from taskservice.api import views
+from taskservice.api.deadlines import publish_until
 from taskservice.api.description import problems
 from taskservice.api.errors import Problem, Refusal
 from taskservice.api.rooms import open_room
 from taskservice.api.services import Services
 from taskservice.api.tasks import TaskAddress, find_task
+from taskservice.errors import Unavailable
 from taskservice.handlers.webhook_delivery.parameters import DeliveryParameters, delivery_task
 from taskservice.model import Attempt, ErrorInfo, Record, Status
 from taskservice.records.deliveries import Delivery
@@ -111,12 +113,15 @@ def _replay(first: Delivery, task_id: str, services: Services, deliveries: Deliv
         raise Refusal(_NOT_FINAL)
     again = Delivery(str(uuid.uuid4()), first.event, first.webhook_id, is_replay=True)
     parameters = DeliveryParameters.model_validate(record.submission.parameters)
-    submit(delivery_task(again.delivery_id, parameters), services.publisher, services.records)
-    deliveries.add(task_id, again)
-    kept = [one for one in deliveries.of_task(task_id) if one.delivery_id == again.delivery_id]
-    if not kept:  # the task was forgotten in this moment; the webhook is sent nevertheless
-        raise Refusal(_GONE)
-    return _look_up(kept, services, deliveries)[0]
+    submit(delivery_task(again.delivery_id, parameters), services.publisher, services.records, until=publish_until())
+    try:
+        deliveries.add(task_id, again)
+        kept = [one for one in deliveries.of_task(task_id) if one.delivery_id == again.delivery_id]
+        if not kept:  # the task was forgotten in this moment; the webhook is sent nevertheless
+            raise Refusal(_GONE)
+        return _look_up(kept, services, deliveries)[0]
+    except Unavailable as error:  # it is sent, though it may be missing in the list
+        raise Unavailable(error.missing, outcome="unknown") from error
 
 
 def _look_up(listed: Sequence[Delivery], services: Services, deliveries: Deliveries) -> list[DeliveryView]:

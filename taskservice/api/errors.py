@@ -17,6 +17,7 @@ from urllib.parse import quote
 from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
+from taskservice.api.deadlines import note_arrival
 from taskservice.api.methods import tell_methods_exactly
 from taskservice.api.streams import drain
 from taskservice.errors import FieldError, InvalidSubmission, StoredFileNotFound, Unavailable, UploadTooLarge
@@ -61,6 +62,7 @@ _HTTP_ERRORS = {
 
 def answer_problems(app: Flask) -> None:
     """Give every request an id and every failure a problem document."""
+    app.before_request(note_arrival)
     app.before_request(_identify)
     app.after_request(_label)
     tell_methods_exactly(app)

@@ -18,6 +18,7 @@ from flask import Response, g, jsonify, request
 from pydantic import BaseModel, Field
 
 from taskservice.api import access, views
+from taskservice.api.deadlines import publish_until
 from taskservice.api.errors import Problem, Refusal
 from taskservice.api.services import Services, TaskRecords
 from taskservice.errors import FieldError, InvalidSubmission, Unavailable
@@ -60,7 +61,7 @@ def promise(submission: Submission, services: Services, *, key: str | None, body
         named = replace(submission, task_id=task_id, key_id=submission.key_id or access.caller_id())
         if is_repetition:
             return Answer(_answer(_submit_again(named, services)))
-        submit(named, services.publisher, services.records)
+        submit(named, services.publisher, services.records, until=publish_until())
         return Answer(_answer(named))
 
     return once(submission.task_id, services, key=key, body=body, run=run)
@@ -151,7 +152,7 @@ def _submit_again(submission: Submission, services: Services) -> Submission:
         services.records.lift_many([submission.task_id])
     except Unavailable as error:
         raise Unavailable(error.missing, outcome="unknown") from error
-    submit(submission, services.publisher, services.records)
+    submit(submission, services.publisher, services.records, until=publish_until())
     with suppress(Unavailable):  # promised already
         known = services.records.get(submission.task_id)
     return known.submission if known else submission

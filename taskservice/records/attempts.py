@@ -53,13 +53,15 @@ class Run:
 
     task_id: str
     delivery: str
+    attempt: int = 0  # 0: nobody asks
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
     """How a renewal went."""
 
-    is_held: bool  # False: the attempt has ended, or another delivery has taken over
+    is_held: bool  # False: the attempt has ended, or another delivery has taken over, or
+    is_forgotten: bool  # Redis has lost that it was granted
     cancelled_since_s: float | None  # since when a client wants it to stop
     is_settling: bool  # its handler has ended, and its next attempt waits for the broker
 
@@ -140,17 +142,20 @@ class Attempts:
         """Final. Ignored unless this delivery owns the attempt."""
         self._end("succeed", submission, attempt, delivery, result=json.dumps(result))
 
-    def fail(self, submission: Submission, *, delivery: str, attempt: int, error: ErrorInfo) -> None:
-        """Final. Ignored unless this delivery owns the attempt."""
-        self._end("fail", submission, attempt, delivery, error=asdict(error))
+    def fail(
+        self, submission: Submission, *, delivery: str, attempt: int, error: ErrorInfo, message_returns: bool = False
+    ) -> None:
+        """Final. Ignored unless this delivery owns the attempt. `message_returns`: its child dies without a word."""
+        details = {"error": asdict(error), "message_returns": message_returns}
+        self._end("fail", submission, attempt, delivery, **details)
 
     def retry(self, submission: Submission, *, delivery: str, attempt: int, error: ErrorInfo, delay_s: float) -> None:
         """This attempt failed, the next is due in `delay_s`."""
         self._end("retry", submission, attempt, delivery, error=asdict(error), delay_ms=round(delay_s * 1000))
 
-    def stop(self, task_id: str, *, delivery: str) -> None:
-        """Final: cancelled. Ignored when another delivery runs it."""
-        self._transitions.run("stop", task_id, delivery=delivery)
+    def stop(self, task_id: str, *, delivery: str, message_returns: bool = False) -> None:
+        """Final: cancelled. Ignored when another delivery runs it. `message_returns`: its child dies without a word."""
+        self._transitions.run("stop", task_id, delivery=delivery, message_returns=message_returns)
 
     def give_up(self, run: Run, *, is_lost: bool) -> None:
         """Its message goes back to the broker; a lost delivery is counted, one handed back is not.
@@ -165,9 +170,14 @@ class Attempts:
             return []
         answers = self._transitions.run("renew", runs=[asdict(run) for run in runs])
         return [
-            Lease(word == "runs", since_ms / 1000 if since_ms >= 0 else None, bool(is_settling))
+            Lease(word == "runs", word == "forgotten", since_ms / 1000 if since_ms >= 0 else None, bool(is_settling))
             for word, since_ms, is_settling in answers
         ]
+
+    def recall(self, submission: Submission, *, delivery: str, attempt: int, worker: str = "unknown") -> None:
+        """This attempt was granted, and runs or has run, though Redis has lost it. Ignored if it goes on without it."""
+        known = {"creation": creation(submission), "worker": worker}
+        self._transitions.run("recall", submission.task_id, delivery=delivery, attempt=attempt, **known)
 
     def sweep(self, *, may_judge_leases: bool) -> Swept:
         """Move what time has moved: due, expired, lost. What takes longer than SWEEP_S is left for the next call.
@@ -234,8 +244,7 @@ class Attempts:
         """When Redis has lost the claim meanwhile, or the record, it is told again: the result must not be lost too."""
         whose: dict[str, Any] = {"delivery": delivery, "attempt": attempt}
         if self._transitions.run(action, submission.task_id, **whose, **details) == "forgotten":
-            known = {"creation": creation(submission), "worker": "unknown"}
-            self._transitions.run("recall", submission.task_id, **whose, **known)
+            self.recall(submission, delivery=delivery, attempt=attempt)
             self._transitions.run(action, submission.task_id, **whose, **details)
 
 

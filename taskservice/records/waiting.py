@@ -50,8 +50,11 @@ class Waiting:
         self._client = client
         self._transitions = Transitions(client, retention_s=retention_s)
 
-    def standings(self, queues: Collection[str]) -> list[Standing]:
-        """Of those in which tasks wait, unless they are paused; in one round trip."""
+    def standings(self, queues: Collection[str], *, listed: Collection[str]) -> list[Standing]:
+        """Of those in which tasks wait, unless they are paused; in one round trip.
+
+        `listed`: those that tasks are published to now. The pause of another one holds nothing, and nobody can end it.
+        """
         pipeline = self._client.pipeline(transaction=False)
         pipeline.time()
         pipeline.smembers("paused_queues")
@@ -63,7 +66,7 @@ class Waiting:
         return [
             Standing(queue, now_ms, int(found[0][1]), int(overtaken_ms.get(queue, 0)))
             for queue, found in zip(queues, oldest, strict=True)
-            if found and queue not in paused
+            if found and not (queue in paused and queue in listed)
         ]
 
     def take_overdue(self, queue: str, *, before_ms: int) -> list[Overdue]:

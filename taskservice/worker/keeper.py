@@ -20,7 +20,7 @@ from celery import bootsteps
 from celery.worker import state
 
 from taskservice.errors import Unavailable
-from taskservice.model import ErrorInfo, Submission
+from taskservice.model import ErrorInfo
 from taskservice.records import LEASE_S, Attempts, Lease, Pauses
 from taskservice.records.roster import Roster
 from taskservice.records.script import connect
@@ -110,13 +110,11 @@ class Keeper(EndlessThread):
         if not lease.is_held:
             # A run that was never granted still waits for its claim, or puts its message back.
             if watched.held_since is not None:
-                watched.ended_since = watched.ended_since or moment
-                if moment - watched.ended_since > ENDED_GRACE_S:
-                    self._kill(watched.request, "ended")
+                self._judge_lapsed(watched, lease, moment)
             return
         watched.held_since, watched.ended_since = watched.held_since or moment, None
         if lease.cancelled_since_s is not None and lease.cancelled_since_s > CANCEL_GRACE_S:
-            self._attempts.stop(watched.request.id, delivery=watched.request.delivery)
+            self._attempts.stop(watched.request.id, delivery=watched.request.delivery, message_returns=True)
             self._kill(watched.request, "cancelled")
         elif lease.is_settling or not self._is_steady:
             return
@@ -124,14 +122,26 @@ class Keeper(EndlessThread):
             self._fail_timed_out(watched.request)
             self._kill(watched.request, "timed_out")
 
+    def _judge_lapsed(self, watched: _Watched, lease: Lease, moment: float) -> None:
+        """It was ours. Redis may have lost that, as by a power loss, and is told again: nobody else is to run it."""
+        request = watched.request
+        if lease.is_forgotten:
+            worker = str(request.hostname)
+            self._attempts.recall(request.submission, delivery=request.delivery, attempt=request.attempt, worker=worker)
+            logger.warning("task.recalled task_id=%s type=%s attempt=%d", request.id, request.name, request.attempt)
+            return
+        watched.ended_since = watched.ended_since or moment
+        if moment - watched.ended_since > ENDED_GRACE_S:
+            self._kill(request, "ended")
+
     def _hard_limit_s(self, request: ServiceRequest) -> float:
         return request.task.kind.time_limit_s + HARD_LIMIT_MARGIN_S
 
     def _fail_timed_out(self, request: ServiceRequest) -> None:
         error = ErrorInfo("timed_out", f"the task ran longer than {request.task.kind.time_limit_s} s", retryable=False)
-        submission = Submission.from_message(request.args[0])
-        attempt = int(request.request_dict["retries"]) + 1
-        self._attempts.fail(submission, delivery=request.delivery, attempt=attempt, error=error)
+        self._attempts.fail(
+            request.submission, delivery=request.delivery, attempt=request.attempt, error=error, message_returns=True
+        )
 
     def _kill(self, request: ServiceRequest, cause: str) -> None:
         """The child dies; its message comes back and is dropped, because its record has moved on."""

@@ -43,7 +43,7 @@ class Republisher:
 
     def suspects(self) -> list[Standing]:
         """The queues in which a task waits for longer than `after_s`. Raises redis.RedisError."""
-        found = self._waiting.standings(self._queues)
+        found = self._waiting.standings(self._queues, listed=[one.name for one in work_queues(self._dedicated)])
         return [one for one in found if one.oldest_ms <= one.overdue_before_ms(after_s=self._after_s, is_empty=True)]
 
     def republish(self, suspects: Sequence[Standing], depths: Mapping[str, int], publish: Publish) -> None:

@@ -14,6 +14,7 @@ from billiard.exceptions import WorkerLostError
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
+from taskservice.model import Submission
 from taskservice.records import Run
 
 if TYPE_CHECKING:
@@ -37,8 +38,19 @@ class ServiceRequest(Request):
             self._eta = None  # the broker has held it; a worker whose clock is behind would hold it again
 
     @property
+    def attempt(self) -> int:
+        """0 when its message does not say."""
+        retries = self._request_dict.get("retries")
+        return retries + 1 if type(retries) is int else 0
+
+    @property
+    def submission(self) -> Submission:
+        """Of a run that was granted: what its message carries has been read before."""
+        return Submission.from_message(self.args[0])
+
+    @property
     def as_run(self) -> Run:
-        return Run(self.id, self.delivery)
+        return Run(self.id, self.delivery, self.attempt)
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
         """Shutdown: end the run and hand its message back.

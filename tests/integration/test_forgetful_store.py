@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -37,6 +38,25 @@ def test_a_task_whose_retry_is_forgotten_is_retried(service: Service, wait_until
     assert forgotten == "running"
     assert (task["status"], task["result"]["attempt"]) == ("succeeded", 2)
     assert service.executions(task_id) == 2
+
+
+def test_a_long_run_whose_start_is_forgotten_is_neither_killed_nor_repeated(
+    service: Service, wait_until: WaitUntil
+) -> None:
+    service.call("PUT", "/api/queues/low_priority/pause")
+    task_id = service.submit({"seconds": 11}, priority="low")
+    with forgetting(service):
+        service.call("PUT", "/api/queues/low_priority/resume")
+        wait_until(lambda: service.status(task_id) == "running", 25, "it runs")
+        time.sleep(2.5)  # its worker has renewed its lease
+    service.call("PUT", "/api/queues/low_priority/resume")  # which was forgotten, too
+    forgotten = service.status(task_id)
+    wait_until(lambda: service.status(task_id) == "running", 5, "it is known again to run")
+    wait_until(lambda: service.is_final(task_id), 30, "it ended")
+
+    assert forgotten == "queued"
+    assert service.status(task_id) == "succeeded"
+    assert service.executions(task_id) == 1
 
 
 @pytest.mark.parametrize("fail_attempts", [0, 1])

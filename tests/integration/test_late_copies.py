@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from taskservice.model import Callback, Status, to_ms
-from taskservice.records import Claim
-from tests.support.store import Store, in_seconds, submitted
+import pytest
+
+from taskservice.model import Callback, Status, Submission, to_ms
+from taskservice.records import MAX_DELIVERIES, Claim
+from tests.support.store import BUSY, Store, in_seconds, submitted
 
 
 def test_a_task_that_was_run_now_is_kept_until_its_delayed_message_has_come(store: Store) -> None:
@@ -30,6 +34,96 @@ def test_a_task_that_was_cancelled_in_its_queue_does_not_run_after_its_retention
     assert store.records.get(submission.task_id) is None
     assert store.claim(submission).claim is Claim.STALE
     assert store.records.get(submission.task_id) is None
+
+
+def cancel_and_lose(store: Store, submission: Submission) -> None:
+    run = store.start(submission)
+    store.records.cancel(submission.task_id)
+    store.attempts.give_up(run, is_lost=True)
+
+
+def cancel_and_kill(store: Store, submission: Submission) -> None:
+    run = store.start(submission)
+    store.records.cancel(submission.task_id)
+    store.attempts.stop(submission.task_id, delivery=run.delivery, message_returns=True)
+
+
+def cancel_and_fail(store: Store, submission: Submission) -> None:
+    """The next attempt's message is published before the record is told."""
+    run = store.start(submission)
+    store.records.cancel(submission.task_id)
+    store.retry(submission, run)
+
+
+def run_now_and_succeed(store: Store, submission: Submission) -> None:
+    store.records.hasten(submission.task_id, attempt=1)
+    store.succeed(submission, store.start(submission))
+
+
+def run_now_and_cancel(store: Store, submission: Submission) -> None:
+    """Both of its messages wait; one is met before the record is forgotten."""
+    store.records.hasten(submission.task_id, attempt=1)
+    store.records.cancel(submission.task_id)
+    assert store.claim(submission).claim is Claim.REVOKED
+
+
+def lose_until_failed(store: Store, submission: Submission) -> None:
+    for _ in range(MAX_DELIVERIES):
+        store.attempts.give_up(store.start(submission), is_lost=True)
+
+
+def outlast_the_limit(store: Store, submission: Submission) -> None:
+    run = store.start(submission)
+    store.attempts.fail(submission, delivery=run.delivery, attempt=1, error=BUSY, message_returns=True)
+
+
+def expire(store: Store, submission: Submission) -> None:
+    store.client.zadd("deadlines", {submission.task_id: 0})
+    assert store.attempts.sweep(may_judge_leases=True).expired == 1
+
+
+ENDS = (
+    cancel_and_lose, cancel_and_kill, cancel_and_fail, run_now_and_succeed, run_now_and_cancel, lose_until_failed,
+    outlast_the_limit, expire,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_message_that_outlasts_its_record_runs_nothing(
+    store: Store, end: Callable[[Store, Submission], None]
+) -> None:
+    is_run_now = end in (run_now_and_succeed, run_now_and_cancel)
+    submission = store.accept(expires_in_s=600, **(in_seconds(100) if is_run_now else {}))
+    end(store, submission)
+    forget_everything_final(store)
+
+    assert store.records.get(submission.task_id) is None
+    assert store.claim(submission).claim is Claim.STALE
+    assert store.records.get(submission.task_id) is None
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_nothing_is_left_when_its_last_message_has_been_met(
+    store: Store, end: Callable[[Store, Submission], None]
+) -> None:
+    is_run_now = end in (run_now_and_succeed, run_now_and_cancel)
+    submission = store.accept(expires_in_s=600, **(in_seconds(100) if is_run_now else {}))
+    end(store, submission)
+    store.claim(submission)
+    forget_everything_final(store)
+
+    assert store.client.exists(f"task:{submission.task_id}") == 0
+
+
+def test_nothing_is_left_of_a_task_that_expired_in_its_claim(store: Store) -> None:
+    submission = store.accept(expires_in_s=0.001)
+    time.sleep(0.01)
+
+    answer = store.claim(submission)
+    forget_everything_final(store)
+
+    assert answer.claim is Claim.REVOKED
+    assert store.client.exists(f"task:{submission.task_id}") == 0
 
 
 def test_nothing_is_left_of_a_cancelled_task_whose_message_has_been_met(store: Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -198,7 +199,72 @@ def test_a_mark_that_is_set_while_redis_has_lost_the_record_is_kept(store: Store
     assert store.client.ttl(f"task:{submission.task_id}") == -1
 
 
+# A clock that was put back
+
+HOUR_MS = 3_600_000
+
+
+def test_a_dead_workers_task_waits_for_no_longer_than_a_lease(store: Store) -> None:
+    submission = submitted()
+    store.start(submission)
+    store.client.zincrby("leases", HOUR_MS, submission.task_id)
+
+    answer = store.claim(submission)
+
+    assert (answer.claim, answer.wait_s <= LEASE_S) == (Claim.WAIT, True)
+    assert float(store.client.zscore("leases", submission.task_id) or 0) < 1000 * time.time() + HOUR_MS / 2
+
+
+def test_a_rate_limit_waits_for_no_longer_than_its_period(store: Store) -> None:
+    rate = RateLimit(1, 1.0)
+    store.claim(submitted(), rate=rate)
+    store.client.lset("starts:data_processing", 0, str(round(1000 * time.time()) + HOUR_MS))
+
+    answer = store.claim(submitted(), rate=rate)
+
+    assert (answer.claim, answer.wait_s <= rate.period_s) == (Claim.WAIT, True)
+
+
 # What Redis alone forgets
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_a_run_whose_start_is_forgotten_is_told_so_when_it_renews_and_can_be_recalled(
+    store: Store, attempt: int
+) -> None:
+    submission = store.accept()
+    if attempt == 2:
+        store.retry(submission, store.start(submission))
+    with store.forgetting():
+        run = replace(store.start(submission, attempt), attempt=attempt)
+    (lease,) = store.attempts.renew([run])
+    store.attempts.recall(submission, delivery=run.delivery, attempt=attempt)
+    (recalled,) = store.attempts.renew([run])
+
+    assert (lease.is_held, lease.is_forgotten) == (False, True)
+    assert (recalled.is_held, recalled.is_forgotten) == (True, False)
+    assert (store.status(submission), store.read(submission).attempt) == (Status.RUNNING, attempt)
+    assert store.claim(submission, attempt).claim is Claim.WAIT
+
+
+@pytest.mark.parametrize("final", END)
+def test_a_run_that_has_ended_is_not_forgotten(store: Store, final: str) -> None:
+    submission = submitted()
+    run = replace(store.start(submission), attempt=1)
+    END[final](store, submission, run)
+
+    (lease,) = store.attempts.renew([run])
+
+    assert (lease.is_held, lease.is_forgotten) == (False, False)
+
+
+def test_a_run_whose_attempt_is_to_be_retried_is_not_forgotten(store: Store) -> None:
+    submission = submitted()
+    run = replace(store.start(submission), attempt=1)
+    store.retry(submission, run)
+
+    assert not store.attempts.renew([run])[0].is_forgotten
+
 
 NOT_STARTED: dict[str, Callable[[], dict[str, Any]]] = {"queued": dict, "scheduled": lambda: in_seconds(60)}
 

@@ -228,6 +228,15 @@ def test_a_paused_queue_is_left_alone(store: Store) -> None:
     assert store.look(depth=0) == [(submission.task_id, 1)]
 
 
+def test_the_pause_of_a_queue_that_is_listed_no_more_holds_nothing_back(store: Store) -> None:
+    submission = store.accept(own_queue=f"low_priority.{OWN}")
+    Pauses(store.records.client).pause(f"low_priority.{OWN}")
+    store.age(submission, AFTER_S + 1, f"low_priority.{OWN}")
+
+    assert store.look(depth=0, dedicated=(OWN,)) == []
+    assert store.look(depth=0) == [(submission.task_id, 1)]
+
+
 def test_a_task_waits_in_the_queue_of_its_type(store: Store) -> None:
     queue = f"low_priority.{OWN}"
     submission = store.accept(own_queue=queue)

@@ -356,6 +356,32 @@ def test_a_greedy_query_gets_neither_memory_nor_disk(context: Context, query: st
     assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 
+GROWTH = """
+import psutil
+from taskservice.errors import PermanentError
+from taskservice.handlers.data_processing import summarize_table
+
+def rss():
+    return psutil.Process().memory_info().rss
+
+summarize_table([1], "SELECT 1")
+before, most = rss(), 0
+for _ in range(3):
+    try:
+        summarize_table([1], "SELECT * FROM range(100000000) ORDER BY hash(range)")
+    except PermanentError:
+        most = max(most, rss() - before)
+print(most)
+"""
+
+
+def test_the_memory_of_a_greedy_query_is_given_back_at_once() -> None:
+    """In a process of its own: this one has loaded DuckDB in another way."""
+    grown = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True, timeout=60)
+
+    assert 0 < int(grown.stdout) < 150 * 2**20
+
+
 def test_an_answer_of_too_many_bytes_is_refused(context: Context) -> None:
     assert failure(context, data=[1], query="SELECT repeat('x', 2000000)").code == "result_too_large"
 

@@ -5,6 +5,7 @@ Must not know what the table is asked.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 MAX_FILE_ROWS = 1_000_000
 MAX_EXTRA_MEMORY_BYTES = 2**30  # of address space, beyond what the process has when the work starts
+
+# Memory goes back as soon as it is free; else a child may keep half a GiB of its last query until the next one. Read by
+# jemalloc, DuckDB's allocator, when the library is loaded.
+os.putenv("DUCKDB_JE_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
 
 T = TypeVar("T")
 

@@ -5,7 +5,8 @@ local LATE_MS = 5000 -- more than a whole second of delay and the way through a 
 -- The moment from which the type may start one more, so that no period ever has more than the rate's count.
 local function opens_at_ms(task)
   local nth_last_ms = redis.call('LINDEX', 'starts:' .. task.type, details.rate.count - 1)
-  return nth_last_ms and tonumber(nth_last_ms) + details.rate.period_ms or 0
+  if not nth_last_ms then return 0 end
+  return math.min(tonumber(nth_last_ms), now_ms) + details.rate.period_ms -- later than now: the clock was put back
 end
 
 -- The line: who is put off gets its end as his slot, and the next one comes an interval later.
@@ -89,6 +90,7 @@ end
 
 -- One copy of the message of a task that lost its workers becomes a dead letter.
 local function claim_ended(task)
+  meet_copy(task)
   if redis.call('HDEL', task.key, 'is_dead_letter') == 1 then
     redis.call('HSET', task.key, 'dead_letter_delivery', details.delivery)
   end
@@ -101,8 +103,9 @@ local function claim_running(task)
   if details.attempt < task.attempt then return {'stale'} end
   -- another delivery runs: this one waits until that has ended or its lease has lapsed
   local lapses_at_ms = redis.call('ZSCORE', 'leases', task.id)
-  if not lapses_at_ms then -- nobody would ever judge it
-    lapses_at_ms = now_ms + details.lease_ms
+  local latest_ms = now_ms + details.lease_ms
+  if not lapses_at_ms or tonumber(lapses_at_ms) > latest_ms then -- nobody would ever judge it, or the clock was put back
+    lapses_at_ms = latest_ms
     redis.call('ZADD', 'leases', whole(lapses_at_ms), task.id)
   end
   return {'wait', math.max(1000, tonumber(lapses_at_ms) - now_ms)}
@@ -125,7 +128,7 @@ function actions.claim(task)
   if not task.status then task = create_again(task.id) end
   if task.status == 'refused' then return {'stale'} end
   if task.status == 'cancelled' or task.status == 'expired' then
-    redis.call('HDEL', task.key, 'message_waits')
+    meet_copy(task)
     return {'revoked'}
   end
   if FINAL[task.status] then return claim_ended(task) end
@@ -135,6 +138,7 @@ function actions.claim(task)
   if details.attempt < awaited(task) then return {'stale'} end
   if details.attempt == 1 and task.attempt == 0 and task.expires_at_ms and now_ms > task.expires_at_ms then
     finish(task, 'expired')
+    meet_copy(task)
     return {'revoked'}
   end
   overtake(task)

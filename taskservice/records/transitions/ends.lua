@@ -31,6 +31,14 @@ local function free_slot(task)
   redis.call('PEXPIREAT', key, whole(task.slot_ms), 'GT')
 end
 
+-- One more message of this task is with the broker, and must not start it when its record has been forgotten.
+local function expect_copy(task) redis.call('HINCRBY', task.key, 'message_waits', 1) end
+
+local function meet_copy(task)
+  if redis.call('HEXISTS', task.key, 'message_waits') == 0 then return end
+  if redis.call('HINCRBY', task.key, 'message_waits', -1) <= 0 then redis.call('HDEL', task.key, 'message_waits') end
+end
+
 local function finish(task, status, err)
   end_attempt(task, err)
   free_slot(task)
@@ -40,7 +48,8 @@ local function finish(task, status, err)
   redis.call('HDEL', task.key, 'error', 'may_reclaim', 'slot_ms', 'queue', 'republished')
   redis.call('HSET', task.key, 'finished_at_ms', whole(now_ms))
   if err and status == 'failed' then redis.call('HSET', task.key, 'error', cjson.encode(err)) end
-  if status == 'cancelled' and WAITING[task.status] then redis.call('HSET', task.key, 'message_waits', 1) end
+  local message_waits = WAITING[task.status] and status ~= 'failed' -- then it is a dead letter, and has gone its way
+  if message_waits or task.message_returns then expect_copy(task) end
   -- kept until no copy of its message can still come, then for the retention
   local last_copy_ms = math.max(task.due_at_ms, task.copies_until_ms, now_ms)
   redis.call('ZADD', 'expiring', whole(last_copy_ms + details.retention_ms), task.id)
@@ -62,6 +71,7 @@ local function give_up_attempt(task, is_lost)
   local text = is_lost and 'the worker was lost while it ran this attempt'
     or 'the worker stopped and handed this attempt back'
   local err = {code = 'worker_lost', message = text, retryable = true}
+  task.message_returns = true
   if task.cancel_requested_at_ms then return finish(task, 'cancelled', err) end
   local lost = redis.call('HINCRBY', task.key, 'lost_deliveries', is_lost and 1 or 0)
   local has_no_message = redis.call('HEXISTS', task.key, 'orphaned') == 1

@@ -27,12 +27,20 @@ function actions.succeed(task)
   return finish(task, 'succeeded')
 end
 
-function actions.fail(task) return objection(task) or finish(task, 'failed', details.error) end
+function actions.fail(task)
+  local answer = objection(task)
+  if answer then return answer end
+  task.message_returns = details.message_returns
+  return finish(task, 'failed', details.error)
+end
 
 function actions.retry(task)
   local answer = objection(task)
   if answer then return answer end
-  if task.cancel_requested_at_ms then return finish(task, 'cancelled', details.error) end
+  if task.cancel_requested_at_ms then
+    task.message_returns = true -- the next attempt's has been published
+    return finish(task, 'cancelled', details.error)
+  end
   redis.call('HDEL', task.key, 'may_reclaim')
   return hold(task, details.error, now_ms + details.delay_ms)
 end
@@ -40,6 +48,7 @@ end
 function actions.stop(task) -- what a client has cancelled, or an operator in Flower
   if not task.status or FINAL[task.status] or task.status == 'refused' then return 'ignored' end
   if task.status == 'running' and not owns(task) then return 'ignored' end
+  task.message_returns = details.message_returns
   return finish(task, 'cancelled')
 end
 
@@ -105,7 +114,8 @@ function actions.renew()
       local is_settling = redis.call('HEXISTS', task.key, 'is_settling')
       answers[index] = {'runs', since_ms and now_ms - since_ms or -1, is_settling}
     else
-      answers[index] = {'ended', -1, 0}
+      local is_forgotten = not task.status or (WAITING[task.status] and run.attempt >= awaited(task))
+      answers[index] = {is_forgotten and 'forgotten' or 'ended', -1, 0}
     end
   end
   return answers

@@ -35,6 +35,7 @@ function actions.hasten(task)
   if not may or details.attempt ~= awaited(task) then return 'ignored' end
   local copies_until_ms = math.max(task.due_at_ms, task.copies_until_ms) -- the delayed message comes all the same
   redis.call('HSET', task.key, 'due_at_ms', whole(now_ms), 'copies_until_ms', whole(copies_until_ms))
+  expect_copy(task)
   redis.call('ZREM', 'due', task.id)
   if task.status == 'scheduled' then
     move(task, 'queued')
