@@ -53,15 +53,15 @@ class Run:
 
     task_id: str
     delivery: str
-    attempt: int = 0  # 0: nobody asks
+    attempt: int = 0  # 0: not known, so that nobody can tell whether it is forgotten
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
     """How a renewal went."""
 
-    is_held: bool  # False: the attempt has ended, or another delivery has taken over, or
-    is_forgotten: bool  # Redis has lost that it was granted
+    is_held: bool  # False: the attempt has ended, another delivery has taken over, or it is forgotten
+    is_forgotten: bool  # Redis has lost that it was granted, and would let another delivery start it
     cancelled_since_s: float | None  # since when a client wants it to stop
     is_settling: bool  # its handler has ended, and its next attempt waits for the broker
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -88,31 +87,28 @@ ENDS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("end", ENDS)
-def test_a_message_that_outlasts_its_record_runs_nothing(
-    store: Store, end: Callable[[Store, Submission], None]
-) -> None:
-    is_run_now = end in (run_now_and_succeed, run_now_and_cancel)
-    submission = store.accept(expires_in_s=600, **(in_seconds(100) if is_run_now else {}))
-    end(store, submission)
+@pytest.fixture(params=ENDS)
+def ended(store: Store, request: pytest.FixtureRequest) -> Submission:
+    """A task that is over while a message of it is still with the broker."""
+    is_delayed = request.param in (run_now_and_succeed, run_now_and_cancel)
+    submission = store.accept(expires_in_s=600, **(in_seconds(100) if is_delayed else {}))
+    request.param(store, submission)
+    return submission
+
+
+def test_a_message_that_outlasts_its_record_runs_nothing(store: Store, ended: Submission) -> None:
     forget_everything_final(store)
 
-    assert store.records.get(submission.task_id) is None
-    assert store.claim(submission).claim is Claim.STALE
-    assert store.records.get(submission.task_id) is None
+    assert store.records.get(ended.task_id) is None
+    assert store.claim(ended).claim is Claim.STALE
+    assert store.records.get(ended.task_id) is None
 
 
-@pytest.mark.parametrize("end", ENDS)
-def test_nothing_is_left_when_its_last_message_has_been_met(
-    store: Store, end: Callable[[Store, Submission], None]
-) -> None:
-    is_run_now = end in (run_now_and_succeed, run_now_and_cancel)
-    submission = store.accept(expires_in_s=600, **(in_seconds(100) if is_run_now else {}))
-    end(store, submission)
-    store.claim(submission)
+def test_nothing_is_left_when_its_last_message_has_been_met(store: Store, ended: Submission) -> None:
+    store.claim(ended)
     forget_everything_final(store)
 
-    assert store.client.exists(f"task:{submission.task_id}") == 0
+    assert store.client.exists(f"task:{ended.task_id}") == 0
 
 
 def test_nothing_is_left_of_a_task_that_expired_in_its_claim(store: Store) -> None:
