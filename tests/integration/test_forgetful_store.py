@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,6 +23,12 @@ def forgetting(service: Service) -> Iterator[None]:
         for key, (ttl_ms, value) in kept.items():
             pipeline.restore(key, ttl_ms, value)
         pipeline.execute()
+
+
+def lease_of(service: Service, task_id: str) -> float:
+    """The moment, in ms, at which it lapses."""
+    with redis.Redis.from_url(service.system.result_backend) as client:
+        return float(client.zscore("leases", task_id) or 0)
 
 
 def test_a_task_whose_retry_is_forgotten_is_retried(service: Service, wait_until: WaitUntil) -> None:
@@ -48,7 +53,8 @@ def test_a_long_run_whose_start_is_forgotten_is_neither_killed_nor_repeated(
     with forgetting(service):
         service.call("PUT", "/api/queues/low_priority/resume")
         wait_until(lambda: service.status(task_id) == "running", 25, "it runs")
-        time.sleep(2.5)  # its worker has renewed its lease
+        granted_until_ms = lease_of(service, task_id)
+        wait_until(lambda: lease_of(service, task_id) > granted_until_ms, 10, "its worker has renewed its lease")
     service.call("PUT", "/api/queues/low_priority/resume")  # which was forgotten, too
     forgotten = service.status(task_id)
     wait_until(lambda: service.status(task_id) == "running", 5, "it is known again to run")
