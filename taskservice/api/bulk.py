@@ -15,7 +15,6 @@ from flask_openapi3.blueprint import APIBlueprint
 
 from taskservice.api import views
 from taskservice.api.bodies import read_json
-from taskservice.api.deadlines import publish_until
 from taskservice.api.description import body_of, problems
 from taskservice.api.errors import unsent_outcome
 from taskservice.api.promises import Answer, KeyHeader, once, refuse_unusable_key
@@ -55,7 +54,7 @@ def create_blueprint(services: Services) -> APIBlueprint:
             return jsonify(_outcome(Tally(), matched).model_dump())
 
         def run(request_id: str, is_resumed: bool) -> Answer:
-            repetition = Repetition(services, request_id, is_resumed, publish_until=publish_until())
+            repetition = Repetition(services, request_id, is_resumed)
             act = repetition.run if wish.action == "retry" else partial(_cancel, services.records)
             try:
                 tally = act_on(task_ids, act, end_at=end_at)

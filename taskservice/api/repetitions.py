@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from taskservice.api import access
+from taskservice.api.deadlines import publish_until
 from taskservice.api.promises import still_missing
 from taskservice.api.selection import fitting
 from taskservice.api.services import Services, TaskRecords
@@ -26,13 +27,11 @@ class Repetition:
     """One request's. The ids of its new tasks follow from its own, so that the same request means the same tasks.
 
     `is_resumed`: an earlier request with its Idempotency-Key was not answered in full; what is kept is not done again.
-    `publish_until`: the moment of time.monotonic after which the broker is waited for no longer.
     """
 
     services: Services
     request_id: str
     is_resumed: bool
-    publish_until: float
 
     def run(self, chunk: Sequence[str], tally: Tally) -> None:
         """Raises Unavailable: then nothing of what was not tallied was done."""
@@ -49,7 +48,7 @@ class Repetition:
         if not missing:
             return
         services = self.services
-        failures = submit_all(missing, services.publisher, services.records, until=self.publish_until)
+        failures = submit_all(missing, services.publisher, services.records, until=publish_until())
         for submission, failure in zip(missing, failures, strict=True):
             _tell(submission, failure, tally)
 
